@@ -1,1 +1,7 @@
-fn main() {}
+//! The `parksync` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    parksync::cli::run()
+}

@@ -1,0 +1,222 @@
+//! The command line: arguments in, exit code out. stdout is data, stderr is talk.
+
+mod config;
+pub mod gate;
+mod members;
+pub mod plate;
+mod send;
+mod serve;
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, LogFormat};
+
+/// How a command ended. The numbers are part of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Something that should not happen.
+    Unexpected = 1,
+    /// The command line, or the input it names, cannot be understood.
+    Usage = 2,
+    /// The settings, or a file they name.
+    Configuration = 3,
+    /// WeChat Pay refused.
+    Refused = 4,
+    /// Try again later: no connection, no answer, too busy.
+    Later = 5,
+    /// Done, but some of the input was bad and was left out.
+    Partly = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What a failed command says: what happened, why, and what to type next.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    error: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, error: impl Into<String>) -> Self {
+        Self { exit, error: error.into(), causes: Vec::new(), hint: None }
+    }
+
+    pub(crate) fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("error: {}\n", self.error);
+        for cause in &self.causes {
+            let _ = writeln!(text, "cause: {cause}");
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "hint:  {hint}");
+        }
+        text
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        // The reader of our output went away (`| head`): that is the end of the work, not a fault worth a word.
+        Self::new(Exit::Unexpected, "cannot read the input or write the output").cause(error.to_string())
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "parksync", version, about, long_about = None, max_term_width = 110, after_help = AFTER_HELP)]
+struct Arguments {
+    /// The settings file.
+    #[arg(long, short, global = true, env = "PARKSYNC_CONFIG", default_value = "parksync.toml", value_name = "FILE")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Try it without an account:  parksync demo
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 settings, 4 refused by WeChat Pay, 5 try again later, 6 done in part";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Play a Saturday of a busy mall against the sandbox, and check every call
+    Demo(crate::demo::DemoArgs),
+    /// Run the service: gate events in, WeChat Pay calls out
+    Serve,
+    /// Tell WeChat Pay one state directly, to try out credentials
+    Send(send::SendArgs),
+    /// Look after members and their plates
+    Members {
+        #[command(subcommand)]
+        command: members::MembersCommand,
+    },
+    /// Try out messages of gates
+    Gate {
+        #[command(subcommand)]
+        command: GateCommand,
+    },
+    /// Check plates
+    Plate {
+        #[command(subcommand)]
+        command: PlateCommand,
+    },
+    /// Look at the settings
+    Config {
+        #[command(subcommand)]
+        command: config::ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum GateCommand {
+    /// Parse one message of a gate and print what it says, one JSON line per result
+    Try(gate::TryArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum PlateCommand {
+    /// Read plates from standard input, one per line, and print a verdict on each as JSON
+    Check,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    match dispatch(arguments) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprint!("{}", failure.text());
+            failure.exit.into()
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
+    let path = arguments.config;
+    match arguments.command {
+        Command::Demo(demo) => runtime()?.block_on(crate::demo::run(&demo)),
+        Command::Serve => {
+            let config = load(&path)?;
+            start_log(&config.log.level, config.log.format);
+            runtime()?.block_on(serve::run(&config))
+        }
+        Command::Send(send) => {
+            let config = load(&path)?;
+            runtime()?.block_on(send::run(&config, &send))
+        }
+        Command::Members { command } => {
+            let config = load(&path)?;
+            runtime()?.block_on(members::run(&config, command))
+        }
+        Command::Gate { command: GateCommand::Try(arguments) } => Ok(gate::run(&arguments)?),
+        Command::Plate { command: PlateCommand::Check } => {
+            plate::check(std::io::stdin().lock(), std::io::stdout().lock())?;
+            Ok(Exit::Done)
+        }
+        Command::Config { command } => config::run(&path, &command),
+    }
+}
+
+fn load(path: &std::path::Path) -> Result<Config, Failure> {
+    crate::config::load(path, std::env::vars()).map_err(|error| {
+        let missing = matches!(&error, ConfigError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+        let failure = Failure::new(Exit::Configuration, error.to_string());
+        if missing {
+            failure.hint("name your settings file with --config FILE; `parksync config print --default` shows every setting")
+        } else {
+            failure.hint("`parksync config print --default` shows every setting with its meaning")
+        }
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Unexpected, "cannot start threads").cause(error.to_string()))
+}
+
+/// Sends the log to stderr. A level that cannot be read becomes `info`, since a log is better than none.
+fn start_log(level: &str, format: LogFormat) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Only the first log of a process counts; a second one would be refused, and that is fine.
+    let _ = match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,281 @@
+//! `parksync members`: import, list, bind, unbind. Works on the database itself, whether or not `serve` runs.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::serve::start_failure;
+use super::{Exit, Failure};
+use crate::clock::Clock;
+use crate::config::{Circle, Config};
+use crate::domain::member::{MemberKey, Openid, bindable_plate};
+use crate::domain::plate::Plate;
+use crate::limits;
+use crate::service;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Bound, Store, StoreError};
+
+/// Lines that are written at one time. They share commits.
+const AT_ONCE: usize = 256;
+/// Bad lines that are printed one by one; more are only counted.
+const BAD_LINES_SHOWN: u64 = 1000;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MembersCommand {
+    /// Import members from a CSV file with the columns openid, plate and optionally appid and circle
+    ///
+    /// Bad lines are reported with their number and left out; good lines are imported. A line that is there already changes nothing.
+    Import {
+        /// The file; UTF-8, with a header line
+        file: PathBuf,
+        /// The circle (商圈) of lines that name none; may be left out when there is only one
+        #[arg(long)]
+        circle: Option<String>,
+    },
+    /// List members, masked
+    List {
+        /// Only of this circle
+        #[arg(long)]
+        circle: Option<String>,
+        /// Print JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bind plates to a member. A car that is inside is told to WeChat Pay at once
+    Bind(MemberArgs),
+    /// Take plates from a member; all of them when none is named. Waiting messages are withdrawn
+    Unbind(MemberArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MemberArgs {
+    /// The circle (商圈); may be left out when there is only one
+    #[arg(long)]
+    circle: Option<String>,
+    /// The appid of the openid; the circle's by default
+    #[arg(long)]
+    appid: Option<String>,
+    /// The member
+    #[arg(long)]
+    openid: String,
+    /// A plate; may be given several times
+    #[arg(long = "plate")]
+    plates: Vec<String>,
+}
+
+pub(super) async fn run(config: &Config, command: MembersCommand) -> Result<Exit, Failure> {
+    let vault = Arc::new(service::vault(config).map_err(start_failure)?);
+    let store = SqliteStore::open(&config.store.path, vault).map_err(|error| start_failure(error.into()))?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    match command {
+        MembersCommand::Import { file, circle } => import(config, store, &file, circle).await,
+        MembersCommand::List { circle, json } => list(&*store, circle, json).await,
+        MembersCommand::Bind(arguments) => {
+            let (member, plates) = arguments.read(config)?;
+            if plates.is_empty() {
+                return Err(Failure::new(Exit::Usage, "name at least one plate with --plate"));
+            }
+            let bound = store.bind(member, plates, Clock::system().now()).await.map_err(store_failure)?;
+            writeln!(std::io::stdout(), "{}", json!({ "added": bound.added, "inside": bound.inside }))?;
+            Ok(Exit::Done)
+        }
+        MembersCommand::Unbind(arguments) => {
+            let (member, plates) = arguments.read(config)?;
+            let unbound = store.unbind(member, plates, Clock::system().now()).await.map_err(store_failure)?;
+            writeln!(std::io::stdout(), "{}", json!({ "removed": unbound.removed, "withdrawn": unbound.withdrawn }))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+impl MemberArgs {
+    fn read(&self, config: &Config) -> Result<(MemberKey, Vec<Plate>), Failure> {
+        let usage = |error: String| Failure::new(Exit::Usage, error);
+        let circle = find_circle(config, self.circle.as_deref()).map_err(usage)?;
+        let openid = Openid::parse(&self.openid).map_err(|error| usage(error.to_string()))?;
+        let plates = self.plates.iter().map(|raw| bindable_plate(raw).map_err(usage)).collect::<Result<_, _>>()?;
+        let appid = self.appid.clone().unwrap_or_else(|| circle.appid.clone());
+        Ok((MemberKey { circle: circle.id.clone(), appid, openid }, plates))
+    }
+}
+
+fn find_circle<'a>(config: &'a Config, named: Option<&str>) -> Result<&'a Circle, String> {
+    match named.filter(|name| !name.is_empty()) {
+        Some(id) => config.circle.iter().find(|circle| circle.id == id).ok_or(format!("there is no circle \"{id}\" in the settings")),
+        None if config.circle.len() == 1 => Ok(&config.circle[0]),
+        None => Err("name the circle: the settings have several or none".to_owned()),
+    }
+}
+
+fn store_failure(error: StoreError) -> Failure {
+    Failure::new(Exit::Later, error.to_string()).hint("nothing was changed; try again")
+}
+
+async fn list(store: &dyn Store, circle: Option<String>, as_json: bool) -> Result<Exit, Failure> {
+    let mut out = std::io::BufWriter::new(std::io::stdout());
+    let mut after = 0;
+    loop {
+        let (members, next) =
+            store.members(circle.clone(), after, limits::MEMBERS_PER_PAGE).await.map_err(store_failure)?;
+        for member in &members {
+            let (circle, openid) = (&member.key.circle, member.key.openid.masked());
+            let plates: Vec<_> = member.plates.iter().map(Plate::masked).collect();
+            if as_json {
+                let line = json!({ "circle": circle, "appid": member.key.appid, "openid": openid, "plates": plates });
+                writeln!(out, "{line}")?;
+            } else {
+                writeln!(out, "{circle}  {openid}  {}", plates.join(" "))?;
+            }
+        }
+        match next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// One good line.
+struct Line {
+    member: MemberKey,
+    plate: Plate,
+}
+
+#[derive(Default)]
+struct Report {
+    lines: u64,
+    bad: u64,
+    added: u64,
+    inside: u64,
+}
+
+async fn import(config: &Config, store: Arc<dyn Store>, path: &Path, circle: Option<String>) -> Result<Exit, Failure> {
+    let report = import_file(config, store, path, circle.as_deref()).await?;
+    let told = json!({ "lines": report.lines, "bad": report.bad, "added": report.added, "inside": report.inside });
+    writeln!(std::io::stdout(), "{told}")?;
+    Ok(if report.bad == 0 { Exit::Done } else { Exit::Partly })
+}
+
+/// Imports a file line by line. Bad lines are told on stderr and left out.
+async fn import_file(config: &Config, store: Arc<dyn Store>, path: &Path, circle: Option<&str>) -> Result<Report, Failure> {
+    let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+    let (size, file) = opened.map_err(|error| {
+        Failure::new(Exit::Usage, format!("cannot read {}", path.display())).cause(error.to_string())
+    })?;
+    let progress = ProgressBar::new(size);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent}%  {msg}") {
+        progress.set_style(style);
+    }
+    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(progress.wrap_read(file));
+    let columns = Columns::find(reader.headers().map_err(|error| not_csv(path, &error))?)?;
+    let mut report = Report::default();
+    let mut writes: JoinSet<Result<Bound, StoreError>> = JoinSet::new();
+    for record in reader.records() {
+        report.lines += 1;
+        // A line is counted as an editor counts it, so that it is found again.
+        let (number, line) = match record {
+            Ok(record) => {
+                let number = record.position().map_or(report.lines + 1, csv::Position::line);
+                (number, columns.read(&record, config, circle))
+            }
+            Err(error) => {
+                let number = error.position().map_or(report.lines + 1, csv::Position::line);
+                (number, Err(format!("not readable as CSV in UTF-8: {error}")))
+            }
+        };
+        match line {
+            Ok(Line { member, plate }) => {
+                while writes.len() >= AT_ONCE {
+                    report.take(writes.join_next().await)?;
+                }
+                let store = Arc::clone(&store);
+                let now = Timestamp::now();
+                writes.spawn(async move { store.bind(member, vec![plate], now).await });
+            }
+            Err(why) => {
+                report.bad += 1;
+                if report.bad <= BAD_LINES_SHOWN {
+                    progress.suspend(|| eprintln!("line {number}: {why}"));
+                }
+            }
+        }
+        progress.set_message(format!("{} lines, {} bad", report.lines, report.bad));
+    }
+    while !writes.is_empty() {
+        report.take(writes.join_next().await)?;
+    }
+    progress.finish_and_clear();
+    if report.bad > BAD_LINES_SHOWN {
+        eprintln!("… and {} more bad lines", report.bad - BAD_LINES_SHOWN);
+    }
+    Ok(report)
+}
+
+impl Report {
+    fn take(&mut self, written: Option<Result<Result<Bound, StoreError>, tokio::task::JoinError>>) -> Result<(), Failure> {
+        let bound = match written {
+            Some(Ok(bound)) => bound.map_err(|error| {
+                Failure::new(Exit::Later, error.to_string()).hint("import the file again: what is there already is left as it is")
+            })?,
+            Some(Err(error)) => return Err(Failure::new(Exit::Unexpected, "a write broke off").cause(error.to_string())),
+            None => return Ok(()),
+        };
+        self.added += u64::from(bound.added);
+        self.inside += u64::from(bound.inside);
+        Ok(())
+    }
+}
+
+fn not_csv(path: &Path, error: &csv::Error) -> Failure {
+    Failure::new(Exit::Usage, format!("{} is no CSV file in UTF-8", path.display())).cause(error.to_string())
+}
+
+/// Where the columns are.
+struct Columns {
+    openid: usize,
+    plate: usize,
+    appid: Option<usize>,
+    circle: Option<usize>,
+}
+
+impl Columns {
+    fn find(header: &csv::StringRecord) -> Result<Self, Failure> {
+        let place = |names: &[&str]| {
+            header.iter().position(|name| {
+                let name = name.trim_start_matches('\u{feff}');
+                names.iter().any(|known| name.eq_ignore_ascii_case(known))
+            })
+        };
+        let needed = |names: &[&str]| {
+            place(names).ok_or_else(|| {
+                Failure::new(Exit::Usage, format!("the header line has no column {}", names[0]))
+                    .hint("the first line names the columns: openid,plate and optionally appid,circle")
+            })
+        };
+        Ok(Self {
+            openid: needed(&["openid", "用户标识"])?,
+            plate: needed(&["plate", "plate_number", "车牌", "车牌号"])?,
+            appid: place(&["appid"]),
+            circle: place(&["circle", "商圈"]),
+        })
+    }
+
+    fn read(&self, record: &csv::StringRecord, config: &Config, circle: Option<&str>) -> Result<Line, String> {
+        let field = |index: Option<usize>| index.and_then(|index| record.get(index)).filter(|text| !text.is_empty());
+        let circle = find_circle(config, field(self.circle).or(circle)).map_err(|why| format!("circle: {why}"))?;
+        let openid = field(Some(self.openid)).ok_or("openid: the field is empty")?;
+        let openid = Openid::parse(openid).map_err(|why| format!("openid: {why}"))?;
+        let plate = field(Some(self.plate)).ok_or("plate: the field is empty")?;
+        let plate = bindable_plate(plate).map_err(|why| format!("plate: {why}"))?;
+        let appid = field(self.appid).unwrap_or(&circle.appid).to_owned();
+        Ok(Line { member: MemberKey { circle: circle.id.clone(), appid, openid }, plate })
+    }
+}

@@ -1,0 +1,41 @@
+//! `parksync serve`: runs until told to stop.
+
+use super::{Exit, Failure};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::service::{Service, StartError};
+use crate::store::sqlite::OpenError;
+
+pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
+    let service = Service::start(config, Clock::system()).await.map_err(start_failure)?;
+    eprintln!("parksync serves on http://{}  (stop with Ctrl-C)", service.address());
+    stop_signal().await?;
+    eprintln!("stopping: calls under way finish first");
+    service.stop().await;
+    Ok(Exit::Done)
+}
+
+async fn stop_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// What to do about a service that does not start.
+pub(crate) fn start_failure(error: StartError) -> Failure {
+    let failure = |exit| Failure::new(exit, error.to_string());
+    match &error {
+        StartError::Key { .. } => failure(Exit::Configuration),
+        StartError::Store(OpenError::Served { .. }) => {
+            failure(Exit::Later).hint("stop the other one first, or give this one a database of its own")
+        }
+        StartError::Store(_) => failure(Exit::Configuration),
+        StartError::Listen { .. } => {
+            failure(Exit::Configuration).hint("set another address in [server] listen, or PARKSYNC__SERVER__LISTEN")
+        }
+        StartError::Thread(_) => failure(Exit::Unexpected),
+    }
+}

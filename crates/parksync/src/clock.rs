@@ -1,0 +1,68 @@
+//! The one place that reads time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+/// Tells the time of the service: the system's, or one that a rehearsal moves by hand.
+///
+/// Requests to WeChat Pay are signed with the system's time in any case; that is the SDK's clock.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    ByHand(watch::Sender<Timestamp>),
+}
+
+impl Clock {
+    /// The clock of the machine.
+    #[must_use]
+    pub const fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands still until [`Clock::set`] moves it. Clones show the same time.
+    #[must_use]
+    pub fn by_hand(start: Timestamp) -> Self {
+        Self(Source::ByHand(watch::Sender::new(start)))
+    }
+
+    /// The time now, in whole milliseconds: what the store keeps.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let now = match &self.0 {
+            Source::System => Timestamp::now(),
+            Source::ByHand(time) => *time.borrow(),
+        };
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+
+    /// Moves a clock that is moved by hand; the system's clock stays as it is. Time does not run backwards.
+    pub fn set(&self, to: Timestamp) {
+        if let Source::ByHand(time) = &self.0 {
+            time.send_if_modified(|now| {
+                let moves = to > *now;
+                *now = to.max(*now);
+                moves
+            });
+        }
+    }
+
+    /// Returns once it is `until`, or after `at_most` of real time.
+    pub async fn sleep_until(&self, until: Timestamp, at_most: Duration) {
+        match &self.0 {
+            Source::System => {
+                let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+                tokio::time::sleep(left.min(at_most)).await;
+            }
+            Source::ByHand(time) => {
+                let mut time = time.subscribe();
+                // An error means that the clock is gone, and with it the reason to wait.
+                let _ = tokio::time::timeout(at_most, time.wait_for(|now| *now >= until)).await;
+            }
+        }
+    }
+}

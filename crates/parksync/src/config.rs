@@ -1,0 +1,208 @@
+//! Settings: layers, shapes, and the check that lists every problem at once.
+//!
+//! The embedded `config.default.toml` is the reference. Secrets are read here, from the files that the settings name.
+
+mod layers;
+mod sections;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+pub use sections::{
+    ApiKey, Circle, Config, Delivery, Gate, GateDirection, Log, LogFormat, Lot, Merchant, Role, VaultFile, Zone,
+};
+
+/// The reference: every setting with its default.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// Why there are no settings to run with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the settings file {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("{path} is not valid TOML: {message}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        message: String,
+    },
+    /// A value has the wrong type, or a key is unknown.
+    #[error("setting `{key}`: {message}")]
+    Value {
+        /// The key, as a path.
+        key: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The settings contradict themselves or the files they name. All problems, one a line.
+    #[error("{} in the settings:\n  - {}", count(.0.len()), .0.join("\n  - "))]
+    Problems(Vec<String>),
+}
+
+fn count(problems: usize) -> String {
+    if problems == 1 { "1 problem".to_owned() } else { format!("{problems} problems") }
+}
+
+/// Reads the layers: defaults, file, environment. Relative paths become relative to the file's folder.
+///
+/// # Errors
+/// The file cannot be read or is not TOML, a value has the wrong type or an unknown key, or the settings do not fit together.
+pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let mut config = layers::merge(path, &text, environment)?;
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    config.resolve_paths(folder);
+    let problems = problems(&config);
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Problems(problems)) }
+}
+
+/// Reads a secret from its file, without the line end that editors add.
+///
+/// # Errors
+/// The file cannot be read, with its path.
+pub fn read_secret(path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Everything that is wrong, in the order of the file.
+fn problems(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut say = |problem: String| problems.push(problem);
+    for (what, file) in files(config) {
+        if let Err(error) = std::fs::metadata(&file) {
+            say(format!("{what}: cannot read {}: {error}", file.display()));
+        }
+    }
+    for key in &config.api_key {
+        if let Ok(secret) = read_secret(&key.key_file)
+            && secret.chars().count() < 24
+        {
+            say(format!("api_key \"{}\": the key in {} is shorter than 24 characters", key.name, key.key_file.display()));
+        }
+    }
+    for merchant in &config.merchant {
+        if merchant.public_key_file.is_some() != merchant.public_key_id.is_some() {
+            say(format!("merchant \"{}\": public_key_id and public_key_file go together", merchant.mchid));
+        }
+        if merchant.public_key_file.is_none() && merchant.certificate_files.is_empty() {
+            say(format!(
+                "merchant \"{}\": no key to verify answers with: set public_key_id and public_key_file, or certificate_files",
+                merchant.mchid
+            ));
+        }
+    }
+    let merchants = unique("merchant", config.merchant.iter().map(|merchant| &*merchant.mchid), &mut say);
+    let circles = unique("circle", config.circle.iter().map(|circle| &*circle.id), &mut say);
+    let lots = unique("lot", config.lot.iter().map(|lot| &*lot.id), &mut say);
+    let gates: Vec<String> = config.gate.iter().map(|gate| format!("{}/{}", gate.lot, gate.id)).collect();
+    unique("gate", gates.iter().map(String::as_str), &mut say);
+    unique("api_key", config.api_key.iter().map(|key| &*key.name), &mut say);
+    for circle in config.circle.iter().filter(|circle| !merchants.contains(&*circle.merchant)) {
+        say(format!("circle \"{}\": there is no merchant \"{}\"", circle.id, circle.merchant));
+    }
+    for circle in config.circle.iter().filter(|circle| circle.brandid == 0) {
+        say(format!("circle \"{}\": brandid is 0", circle.id));
+    }
+    for lot in config.lot.iter().filter(|lot| !circles.contains(&*lot.circle)) {
+        say(format!("lot \"{}\": there is no circle \"{}\"", lot.id, lot.circle));
+    }
+    for gate in config.gate.iter().filter(|gate| !lots.contains(&*gate.lot)) {
+        say(format!("gate \"{}\": there is no lot \"{}\"", gate.id, gate.lot));
+    }
+    for id in lots.iter().copied().chain(config.gate.iter().map(|gate| &*gate.id)) {
+        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+            say(format!("\"{id}\" cannot be a lot or gate: it stands in a URL, so use letters, digits, `-`, `_` and `.`"));
+        }
+    }
+    if config.delivery.max_in_flight == 0 {
+        say("delivery.max_in_flight is 0: nothing would ever be sent".to_owned());
+    }
+    if config.delivery.request_timeout_ms < config.delivery.connect_timeout_ms {
+        say("delivery.request_timeout_ms is shorter than delivery.connect_timeout_ms".to_owned());
+    }
+    problems
+}
+
+fn files(config: &Config) -> impl Iterator<Item = (String, PathBuf)> {
+    let keys = config.api_key.iter().map(|key| (format!("api_key \"{}\"", key.name), key.key_file.clone()));
+    let merchants = config.merchant.iter().flat_map(|merchant| {
+        merchant.files().map(|file| (format!("merchant \"{}\"", merchant.mchid), file.clone())).collect::<Vec<_>>()
+    });
+    std::iter::once(("vault".to_owned(), config.vault.key_file.clone())).chain(keys).chain(merchants)
+}
+
+fn unique<'a>(what: &str, ids: impl Iterator<Item = &'a str>, say: &mut impl FnMut(String)) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    for id in ids {
+        if !seen.insert(id) {
+            say(format!("{what} \"{id}\" is there twice"));
+        }
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("parksync.toml");
+        std::fs::write(&path, text).unwrap();
+        std::fs::write(folder.path().join("vault.key"), "00".repeat(32)).unwrap();
+        load(&path, environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
+    }
+
+    const VAULT: &str = "[vault]\nkey_file = \"vault.key\"\n";
+
+    #[test]
+    fn the_environment_beats_the_file_and_the_file_beats_the_defaults() {
+        let text = format!("[delivery]\nmax_in_flight = 7\nrequest_timeout_ms = 5000\n{VAULT}");
+        let config = load_text(&text, &[("PARKSYNC__DELIVERY__MAX_IN_FLIGHT", "9"), ("HOME", "x")]).unwrap();
+
+        assert_eq!(config.delivery.max_in_flight, 9);
+        assert_eq!(config.delivery.request_timeout_ms, 5000);
+        assert_eq!(config.delivery.connect_timeout_ms, 3000);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = load_text(&format!("{VAULT}[[lot]]\nid = \"P1\"\ncircle = \"c\"\nzzone = \"+08:00\"\n"), &[]).unwrap_err();
+
+        assert!(error.to_string().contains("lot[0]") && error.to_string().contains("zzone"), "{error}");
+    }
+
+    #[test]
+    fn every_problem_is_listed_at_once() {
+        let text = "[vault]\nkey_file = \"nowhere\"\n[[lot]]\nid = \"P 1\"\ncircle = \"none\"\n[[gate]]\nlot = \"P2\"\nid = \"E1\"\nformat = \"generic\"\n";
+        let ConfigError::Problems(problems) = load_text(text, &[]).unwrap_err() else { panic!("problems") };
+
+        assert_eq!(problems.len(), 4, "{problems:#?}");
+    }
+
+    #[test]
+    fn the_reference_names_every_setting() {
+        let config = load_text(VAULT, &[]).unwrap();
+        let toml::Value::Table(sections) = toml::Value::try_from(&config).unwrap() else { panic!("a table") };
+
+        for (section, keys) in sections {
+            let toml::Value::Table(keys) = keys else { continue };
+            for key in keys.keys() {
+                assert!(DEFAULTS.contains(&format!("\n{key} = ")), "{section}.{key} is not in config.default.toml");
+            }
+        }
+        for key in sections::LIST_KEYS {
+            assert!(DEFAULTS.contains(&format!("\n# {key} = ")), "{key} has no example in config.default.toml");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! From the outbox to WeChat Pay: claim due lanes, make the call, settle the outcome.
+
+pub mod courier;
+pub mod worker;

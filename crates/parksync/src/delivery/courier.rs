@@ -1,0 +1,94 @@
+//! Makes the call. The only caller of the SDK's client in this crate.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use wechatpay::{Chain, Client, Error, ParkingState, ParkingStateKind};
+
+use crate::domain::delivery::{Delivery, Outcome};
+use crate::domain::gate::Direction;
+
+/// Brings one message to WeChat Pay and says what it saw.
+#[async_trait]
+pub trait Courier: Send + Sync {
+    /// One try. It never waits longer than the client's own deadline.
+    async fn deliver(&self, delivery: &Delivery) -> Outcome;
+}
+
+/// How the messages of one circle travel.
+#[derive(Clone, Debug)]
+pub struct Road {
+    /// Signs and verifies as the circle's merchant.
+    pub client: Client,
+    /// The brand of the circle.
+    pub brandid: u64,
+    /// The mall's own merchant, in service-provider mode.
+    pub sub_mchid: Option<String>,
+}
+
+/// The courier to the real WeChat Pay, or to the sandbox.
+#[derive(Debug)]
+pub struct WechatCourier {
+    roads: HashMap<String, Road>,
+}
+
+impl WechatCourier {
+    /// A courier that knows the way for each circle, by its id.
+    #[must_use]
+    pub const fn new(roads: HashMap<String, Road>) -> Self {
+        Self { roads }
+    }
+}
+
+#[async_trait]
+impl Courier for WechatCourier {
+    async fn deliver(&self, delivery: &Delivery) -> Outcome {
+        let circle = &delivery.member.circle;
+        let Some(road) = self.roads.get(circle) else {
+            let why = format!("the settings have no circle \"{circle}\" any more");
+            return Outcome::NotSent { why };
+        };
+        let state = parking_state(road, delivery);
+        match road.client.business_circle().report_parking(&state).await {
+            Ok(accepted) => Outcome::Accepted { request_id: accepted.request_id().to_owned() },
+            Err(error) => outcome(&error),
+        }
+    }
+}
+
+fn parking_state(road: &Road, delivery: &Delivery) -> ParkingState {
+    ParkingState {
+        sub_mchid: road.sub_mchid.clone(),
+        brandid: road.brandid,
+        appid: delivery.member.appid.clone(),
+        openid: delivery.member.openid.expose().to_owned(),
+        plate_number: delivery.plate.expose().to_owned(),
+        state: match delivery.state {
+            Direction::In => ParkingStateKind::In,
+            Direction::Out => ParkingStateKind::Out,
+        },
+        time: delivery.at,
+    }
+}
+
+/// What an SDK error says about the call.
+pub fn outcome(error: &Error) -> Outcome {
+    if let Error::Api { status, code, message, request_id, .. } = error {
+        return Outcome::Refused {
+            status: *status,
+            code: code.clone(),
+            message: message.clone(),
+            request_id: request_id.clone(),
+            rate_limited: error.is_rate_limit(),
+            retry_after: error.retry_after(),
+        };
+    }
+    let why = Chain(error).to_string();
+    if matches!(error, Error::Build { .. }) {
+        Outcome::Unbuildable { why }
+    } else if error.nothing_sent() {
+        Outcome::NotSent { why }
+    } else {
+        Outcome::Unknown { why }
+    }
+}

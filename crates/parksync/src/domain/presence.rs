@@ -1,0 +1,289 @@
+//! What a gate event means: which visit it belongs to, and whether a member's lane hears of it.
+//!
+//! The rows are those of the policy table in ARCHITECTURE.md. Storing the answer is `store`'s job; sending it is `delivery`'s.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::gate::{Direction, TimeSource};
+
+/// The settings of a lot that decisions depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Reads of one plate in one lot and direction this close together are one passage.
+    pub merge_window: SignedDuration,
+    /// An event that arrives this long after it happened is back-dated, also when the sender does not say so.
+    pub backdated_after: SignedDuration,
+    /// How long a back-dated state waits for newer ones of the same batch before it leaves.
+    pub backdated_settle: SignedDuration,
+    /// A back-dated `IN` older than this waits for a person.
+    pub hold_in_after: SignedDuration,
+    /// A time this far ahead of ours is waited for; further ahead it is a wrong clock.
+    pub future_tolerance: SignedDuration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            merge_window: SignedDuration::from_secs(120),
+            backdated_after: SignedDuration::from_mins(10),
+            backdated_settle: SignedDuration::from_secs(10),
+            hold_in_after: SignedDuration::from_hours(12),
+            future_tolerance: SignedDuration::from_mins(5),
+        }
+    }
+}
+
+/// The time of an event, after a wrong clock was found out.
+///
+/// Up to the tolerance a time in the future is believed (and waited for). Beyond it the sender's clock is wrong: the moment
+/// of receipt is used instead, and the event is marked.
+#[must_use]
+pub fn trusted_time(claimed: Timestamp, received_at: Timestamp, policy: &Policy) -> (Timestamp, TimeSource) {
+    if claimed.duration_since(received_at) > policy.future_tolerance {
+        (received_at, TimeSource::Receipt)
+    } else {
+        (claimed, TimeSource::Sender)
+    }
+}
+
+/// One crossing, as far as decisions care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crossing<'a> {
+    /// The car park of the gate.
+    pub lot: &'a str,
+    /// Which way.
+    pub state: Direction,
+    /// When, after [`trusted_time`].
+    pub at: Timestamp,
+}
+
+/// The latest visit of one plate in one circle, as stored. Times in here are crossings that were seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// The entry, unless it was not seen.
+    pub entered: Option<Seen>,
+    /// The exit, unless the car is inside or the exit was not seen.
+    pub left: Option<Seen>,
+}
+
+/// Where and when one end of a visit was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The car park.
+    pub lot: String,
+    /// The moment.
+    pub at: Timestamp,
+}
+
+impl Visit {
+    fn last_at(&self) -> Option<Timestamp> {
+        self.entered.iter().chain(&self.left).map(|seen| seen.at).max()
+    }
+
+    /// Whether the car is inside as far as we know.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.left.is_none()
+    }
+}
+
+/// What one crossing does to the visits of its plate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A second read of a passage we know. An entry keeps its earliest, an exit its latest time; nothing is sent.
+    Merged,
+    /// A new visit begins.
+    Opened,
+    /// A new visit begins although no exit of the last one was seen: that one ends as "no exit seen".
+    Reopened,
+    /// The open visit ends.
+    Left,
+    /// An exit of a car whose entry was not seen: a visit that has only an end.
+    LeftUnseen,
+    /// Older than what is known of this plate: the visit stays as it is. A lane may still hear of it, in its place.
+    Late,
+}
+
+/// Decides what one crossing means for the visits of its plate.
+#[must_use]
+pub fn follow(last: Option<&Visit>, crossing: Crossing<'_>, policy: &Policy) -> Step {
+    let Some(visit) = last else {
+        return match crossing.state {
+            Direction::In => Step::Opened,
+            Direction::Out => Step::LeftUnseen,
+        };
+    };
+    if is_repeat(visit, crossing, policy) {
+        return Step::Merged;
+    }
+    if visit.last_at().is_some_and(|at| crossing.at < at) {
+        return Step::Late;
+    }
+    match (crossing.state, visit.is_open()) {
+        (Direction::In, true) => Step::Reopened,
+        (Direction::In, false) => Step::Opened,
+        (Direction::Out, true) => Step::Left,
+        (Direction::Out, false) => Step::LeftUnseen,
+    }
+}
+
+/// A re-read: same lot and direction within the window, and the car did not cross the other way in between.
+fn is_repeat(visit: &Visit, crossing: Crossing<'_>, policy: &Policy) -> bool {
+    let (same, other) = match crossing.state {
+        Direction::In => (&visit.entered, &visit.left),
+        Direction::Out => (&visit.left, &visit.entered),
+    };
+    let Some(same) = same else { return false };
+    let between = |at: Timestamp| (same.at.min(crossing.at)..same.at.max(crossing.at)).contains(&at);
+    same.lot == crossing.lot
+        && same.at.duration_since(crossing.at).abs() <= policy.merge_window
+        && !other.as_ref().is_some_and(|other| between(other.at))
+}
+
+/// How an event came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// When we received it.
+    pub received_at: Timestamp,
+    /// The sender marks it as replayed after an outage.
+    pub replayed: bool,
+}
+
+/// What a lane already knows of the plate of an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneView {
+    /// Time of the newest state of this plate that was sent, or may have been.
+    pub told_at: Option<Timestamp>,
+    /// Time of the newest state of this plate that waits.
+    pub waiting_at: Option<Timestamp>,
+}
+
+/// What becomes of one crossing in one member's lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// Waits for its turn, not before the given time.
+    Queue {
+        /// It does not leave earlier than this.
+        not_before: Timestamp,
+        /// Older waiting states of the same plate are pointless now.
+        supersedes_older: bool,
+    },
+    /// Waits for a person: an old `IN` that surfaced after an outage.
+    Hold,
+    /// Kept as history: this member's car was already reported with a newer state.
+    OlderThanTold,
+    /// Kept as history: a newer state of the same back-dated batch waits already.
+    OlderThanWaiting,
+}
+
+/// Decides whether one member's lane hears of a crossing.
+#[must_use]
+pub fn tell(view: LaneView, crossing: Crossing<'_>, arrival: Arrival, policy: &Policy) -> Tell {
+    if view.told_at.is_some_and(|told| crossing.at < told) {
+        return Tell::OlderThanTold;
+    }
+    let age = arrival.received_at.duration_since(crossing.at);
+    if !arrival.replayed && age <= policy.backdated_after {
+        // A clock that runs ahead within tolerance: WeChat Pay refuses the future, so wait until it has passed.
+        return Tell::Queue { not_before: crossing.at.max(arrival.received_at), supersedes_older: false };
+    }
+    if view.waiting_at.is_some_and(|waiting| crossing.at < waiting) {
+        return Tell::OlderThanWaiting;
+    }
+    if crossing.state == Direction::In && age > policy.hold_in_after {
+        return Tell::Hold;
+    }
+    Tell::Queue { not_before: arrival.received_at + policy.backdated_settle, supersedes_older: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: fn() -> Policy = Policy::default;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+    }
+
+    fn seen(lot: &str, seconds: i64) -> Option<Seen> {
+        Some(Seen { lot: lot.to_owned(), at: at(seconds) })
+    }
+
+    fn crossing(state: Direction, seconds: i64) -> Crossing<'static> {
+        Crossing { lot: "P1", state, at: at(seconds) }
+    }
+
+    #[test]
+    fn a_crossing_moves_the_visit() {
+        use Direction::{In, Out};
+        let inside = Visit { entered: seen("P1", 0), left: None };
+        let gone = Visit { entered: seen("P1", 0), left: seen("P1", 3600) };
+        let unseen_entry = Visit { entered: None, left: seen("P1", 3600) };
+        let table: &[(&str, Option<&Visit>, Crossing<'_>, Step)] = &[
+            ("first entry", None, crossing(In, 0), Step::Opened),
+            ("exit of an unknown car", None, crossing(Out, 0), Step::LeftUnseen),
+            ("second camera", Some(&inside), crossing(In, 2), Step::Merged),
+            ("re-read at the edge of the window", Some(&inside), crossing(In, 120), Step::Merged),
+            ("entry again without an exit", Some(&inside), crossing(In, 121), Step::Reopened),
+            ("earlier second camera", Some(&inside), crossing(In, -3), Step::Merged),
+            ("exit", Some(&inside), crossing(Out, 3600), Step::Left),
+            ("quick exit is no repeat", Some(&inside), crossing(Out, 10), Step::Left),
+            ("second camera at the exit", Some(&gone), crossing(Out, 3630), Step::Merged),
+            ("another exit without an entry", Some(&gone), crossing(Out, 4000), Step::LeftUnseen),
+            ("back again", Some(&gone), crossing(In, 4000), Step::Opened),
+            ("late entry", Some(&unseen_entry), crossing(In, 0), Step::Late),
+            ("late exit", Some(&Visit { entered: seen("P1", 9000), left: None }), crossing(Out, 8000), Step::Late),
+            ("other lot is another passage", Some(&Visit { entered: seen("P2", 0), left: None }), crossing(In, 5), Step::Reopened),
+            (
+                "turned round and came back within the window",
+                Some(&Visit { entered: seen("P1", 0), left: seen("P1", 40) }),
+                crossing(In, 80),
+                Step::Opened,
+            ),
+        ];
+
+        for (name, last, crossing, expected) in table {
+            assert_eq!(follow(*last, *crossing, &POLICY()), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_lane_hears_what_is_news() {
+        use Direction::{In, Out};
+        let now = 100_000;
+        let live = Arrival { received_at: at(now), replayed: false };
+        let replay = Arrival { received_at: at(now), replayed: true };
+        let nothing = LaneView::default();
+        let told = |seconds| LaneView { told_at: Some(at(seconds)), waiting_at: None };
+        let waiting = |seconds| LaneView { told_at: None, waiting_at: Some(at(seconds)) };
+        let at_once = Tell::Queue { not_before: at(now), supersedes_older: false };
+        let settled = Tell::Queue { not_before: at(now + 10), supersedes_older: true };
+        let table: &[(&str, LaneView, Crossing<'_>, Arrival, Tell)] = &[
+            ("live", nothing, crossing(In, now - 1), live, at_once),
+            ("clock a little ahead waits", nothing, crossing(In, now + 60), live, Tell::Queue {
+                not_before: at(now + 60),
+                supersedes_older: false,
+            }),
+            ("older than told", told(now - 5), crossing(In, now - 6), live, Tell::OlderThanTold),
+            ("same second as told", told(now - 5), crossing(Out, now - 5), live, at_once),
+            ("live, out of order, newer one waits", waiting(now - 1), crossing(In, now - 2), live, at_once),
+            ("back-dated exit", nothing, crossing(Out, now - 3600), live, settled),
+            ("replayed entry", nothing, crossing(In, now - 3600), replay, settled),
+            ("replayed but fresh", nothing, crossing(In, now - 5), replay, settled),
+            ("replayed, newer one waits", waiting(now - 5), crossing(In, now - 3600), replay, Tell::OlderThanWaiting),
+            ("entry of this morning", nothing, crossing(In, now - 12 * 3600 - 1), replay, Tell::Hold),
+            ("exit of this morning", nothing, crossing(Out, now - 12 * 3600 - 1), replay, settled),
+        ];
+
+        for (name, view, crossing, arrival, expected) in table {
+            assert_eq!(tell(*view, *crossing, *arrival, &POLICY()), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_clock_far_ahead_is_not_believed() {
+        assert_eq!(trusted_time(at(300), at(0), &POLICY()), (at(300), TimeSource::Sender));
+        assert_eq!(trusted_time(at(301), at(0), &POLICY()), (at(0), TimeSource::Receipt));
+    }
+}

@@ -1,0 +1,32 @@
+//! Every bound of the service in one place, and what they owe each other.
+
+use std::time::Duration;
+
+/// Largest message of a gate. Cameras put pictures into their messages, base64 in JSON.
+pub const GATE_BODY_BYTES: usize = 8 * 1024 * 1024;
+/// Largest batch on `/v1/events`.
+pub const EVENTS_BODY_BYTES: usize = 2 * 1024 * 1024;
+/// Largest body of the other requests.
+pub const ADMIN_BODY_BYTES: usize = 256 * 1024;
+/// Requests that are worked on at one time; more are told to come back.
+pub const REQUESTS: usize = 1024;
+/// Connections that are open at one time; more wait in the system's queue.
+pub const CONNECTIONS: usize = 4096;
+/// How long a connection may stay without a request. Cameras with heartbeats send one every 5 to 30 s.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Plates that one request may bind.
+pub const PLATES_PER_MEMBER: usize = 20;
+/// Members in one page of a list.
+pub const MEMBERS_PER_PAGE: u32 = 500;
+/// How long a request may take before its connection is given up. A camera declares the server dead after a few seconds.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// Lanes taken in one claim.
+pub const CLAIM: u32 = 256;
+/// What a sender is told to wait when the store cannot take its message.
+pub const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+const _: () = assert!(ADMIN_BODY_BYTES < EVENTS_BODY_BYTES && EVENTS_BODY_BYTES < GATE_BODY_BYTES);
+const _: () = assert!(REQUESTS <= CONNECTIONS);
+const _: () = assert!(RETRY_AFTER.as_secs() < REQUEST_DEADLINE.as_secs());
+// The system's memory holds all bodies that can arrive at one time, since only bodies of cameras are large and those are few.
+const _: () = assert!(REQUESTS * EVENTS_BODY_BYTES <= 4 * 1024 * 1024 * 1024);

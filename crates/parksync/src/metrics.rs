@@ -1,0 +1,86 @@
+//! Every metric name, and how the store's counters become Prometheus text. Labels name lots and circles, never a car or a member.
+
+use std::fmt;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode as encode_text;
+use prometheus_client::metrics::counter::Counter as Total;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::store::Counter;
+
+/// What the text is.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfLot {
+    lot: String,
+    word: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfCircle {
+    circle: String,
+    word: String,
+}
+
+/// Writes all metrics.
+///
+/// # Errors
+/// The text cannot be written.
+pub fn encode(counters: &[Counter], text: &mut String) -> fmt::Result {
+    let events = Family::<OfLot, Total>::default();
+    let never = Family::<OfLot, Total>::default();
+    let visits = Family::<OfLot, Total>::default();
+    let clocks = Family::<OfLot, Total>::default();
+    let deliveries = Family::<OfCircle, Total>::default();
+    let retries = Family::<OfCircle, Total>::default();
+    let waiting = Family::<OfCircle, Gauge>::default();
+    for Counter { name, scope, word, value } in counters {
+        let of_lot = || OfLot { lot: scope.clone(), word: word.clone() };
+        let of_circle = || OfCircle { circle: scope.clone(), word: word.clone() };
+        let total = u64::try_from(*value).unwrap_or(0);
+        match name.as_str() {
+            "event" => drop(events.get_or_create(&of_lot()).inc_by(total)),
+            "never" => drop(never.get_or_create(&of_lot()).inc_by(total)),
+            "visit" => drop(visits.get_or_create(&of_lot()).inc_by(total)),
+            "clock" => drop(clocks.get_or_create(&of_lot()).inc_by(total)),
+            "delivery" => drop(deliveries.get_or_create(&of_circle()).inc_by(total)),
+            "retry" => drop(retries.get_or_create(&of_circle()).inc_by(total)),
+            "waiting" => drop(waiting.get_or_create(&of_circle()).set(*value)),
+            _ => {}
+        }
+    }
+    let mut registry = Registry::with_prefix("parksync");
+    registry.register("gate_events", "Gate events written down, by what became of them", events);
+    registry.register("never_sent", "Messages of gates that never lead to a call, by reason", never);
+    registry.register("visits", "Visits with an end that was not seen", visits);
+    registry.register("clock_ahead", "Events whose sender's clock was wrong", clocks);
+    registry.register("deliveries", "Messages to WeChat Pay that are settled, by how", deliveries);
+    registry.register("retries", "Tries that have to be repeated, by what they saw", retries);
+    registry.register("waiting", "Messages to WeChat Pay that wait, or are held for a person", waiting);
+    encode_text(text, &registry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_become_metrics() {
+        let counter = |name: &str, word: &str, value| Counter {
+            name: name.to_owned(),
+            scope: "P1".to_owned(),
+            word: word.to_owned(),
+            value,
+        };
+        let mut text = String::new();
+
+        encode(&[counter("event", "merged", 3), counter("waiting", "waiting", 5)], &mut text).unwrap();
+
+        assert!(text.contains("parksync_gate_events_total{lot=\"P1\",word=\"merged\"} 3"), "{text}");
+        assert!(text.contains("parksync_waiting{circle=\"P1\",word=\"waiting\"} 5"), "{text}");
+    }
+}

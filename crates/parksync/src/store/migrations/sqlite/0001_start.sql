@@ -1,0 +1,107 @@
+-- Times are milliseconds since 1970, UTC. *_tag is a keyed digest, *_sealed is AES-256-GCM with the key's number in front.
+
+CREATE TABLE member (
+    id            INTEGER PRIMARY KEY,
+    circle        TEXT    NOT NULL,
+    appid         TEXT    NOT NULL,
+    member_tag    BLOB    NOT NULL UNIQUE,
+    openid_sealed BLOB    NOT NULL,
+    created_at    INTEGER NOT NULL
+);
+
+CREATE TABLE binding (
+    circle       TEXT    NOT NULL,
+    plate_tag    BLOB    NOT NULL,
+    member_id    INTEGER NOT NULL REFERENCES member (id),
+    plate_sealed BLOB    NOT NULL,
+    bound_at     INTEGER NOT NULL,
+    PRIMARY KEY (circle, plate_tag, member_id)
+) WITHOUT ROWID;
+CREATE INDEX binding_of_member ON binding (member_id);
+
+-- One row per gate event that was understood. `dedupe` is what makes a resend the same event.
+CREATE TABLE event (
+    id           INTEGER PRIMARY KEY,
+    dedupe       BLOB    NOT NULL UNIQUE,
+    circle       TEXT    NOT NULL,
+    lot          TEXT    NOT NULL,
+    gate         TEXT,
+    plate_tag    BLOB    NOT NULL,
+    plate_sealed BLOB,                 -- only when a member is bound to the plate
+    state        TEXT    NOT NULL,
+    at           INTEGER NOT NULL,
+    at_claimed   INTEGER,              -- what the sender said, when that was not believed
+    received_at  INTEGER NOT NULL,
+    replayed     INTEGER NOT NULL,
+    recorded     TEXT    NOT NULL      -- what became of it
+);
+
+CREATE TABLE visit (
+    id          INTEGER PRIMARY KEY,
+    circle      TEXT    NOT NULL,
+    plate_tag   BLOB    NOT NULL,
+    entered_lot TEXT,
+    entered_at  INTEGER,
+    left_lot    TEXT,
+    left_at     INTEGER,
+    ended       TEXT                   -- NULL while inside; 'left' or 'no-exit-seen'
+);
+CREATE INDEX visit_of_plate ON visit (circle, plate_tag, id);
+
+-- One lane per member. `due_at` is NULL while nothing waits or while a claim is out.
+CREATE TABLE lane (
+    member_id INTEGER PRIMARY KEY REFERENCES member (id),
+    due_at    INTEGER,
+    head_id   INTEGER,                 -- the message that was tried and has to be tried again before any other
+    claimed   INTEGER NOT NULL DEFAULT 0,
+    epoch     INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX lane_due ON lane (due_at) WHERE due_at IS NOT NULL;
+
+-- The newest state of a plate that was sent for a member, or may have been. Written before the send.
+CREATE TABLE told (
+    member_id INTEGER NOT NULL REFERENCES member (id),
+    plate_tag BLOB    NOT NULL,
+    at        INTEGER NOT NULL,
+    PRIMARY KEY (member_id, plate_tag)
+) WITHOUT ROWID;
+
+CREATE TABLE delivery (
+    id           INTEGER PRIMARY KEY,
+    member_id    INTEGER NOT NULL REFERENCES member (id),
+    event_id     INTEGER REFERENCES event (id),   -- NULL for a late bind
+    plate_tag    BLOB    NOT NULL,
+    plate_sealed BLOB    NOT NULL,
+    state        TEXT    NOT NULL,
+    at           INTEGER NOT NULL,
+    not_before   INTEGER NOT NULL,
+    enqueued_at  INTEGER NOT NULL,
+    status       TEXT    NOT NULL,                -- waiting, held, delivered, dead, superseded, withdrawn
+    reason       TEXT,
+    tries        INTEGER NOT NULL DEFAULT 0,
+    settled_at   INTEGER
+);
+-- A lane in its order. Only what waits is in here, so it stays small.
+CREATE INDEX delivery_waiting ON delivery (member_id, at, id) WHERE status = 'waiting';
+
+CREATE TABLE attempt (
+    delivery_id INTEGER NOT NULL REFERENCES delivery (id),
+    began_at    INTEGER NOT NULL,
+    took_ms     INTEGER NOT NULL,
+    outcome     TEXT    NOT NULL,
+    status      INTEGER,
+    code        TEXT,
+    request_id  TEXT
+);
+CREATE INDEX attempt_of_delivery ON attempt (delivery_id);
+
+CREATE TABLE counter (
+    name  TEXT    NOT NULL,
+    scope TEXT    NOT NULL,
+    word  TEXT    NOT NULL,
+    value INTEGER NOT NULL,
+    PRIMARY KEY (name, scope, word)
+) WITHOUT ROWID;
+
+-- One row: proves at start that the vault key is the one of this database.
+CREATE TABLE vault_check (sealed BLOB NOT NULL);

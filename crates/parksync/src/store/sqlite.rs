@@ -1,0 +1,384 @@
+//! The store on one SQLite file: one writer thread with group commit, one reader beside it.
+//!
+//! Every verb is a job. The writer drains the queue into one transaction and answers after its commit, so the fsync is the only
+//! timer there is. The steps inside a transaction are in the files of this folder.
+
+mod lanes;
+mod members;
+mod record;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::vault::Vault;
+use super::{Bound, Counter, GateEvent, Lease, Member, NeverSent, Recorded, Settled, Store, StoreError, Unbound};
+use crate::domain::member::MemberKey;
+use crate::domain::plate::Plate;
+
+/// Jobs in one transaction at most. Beyond it a commit would keep its first caller waiting for nothing.
+const GROUP: usize = 1000;
+/// Jobs that may wait for the writer. A sender beyond it is told to come back.
+const QUEUE: usize = 4096;
+/// Pages in the log before a checkpoint: rare enough to stay out of the tail latency, small enough to keep the log short.
+const CHECKPOINT_PAGES: u32 = 10_000;
+
+/// The schema that this program writes: the number of its migrations.
+const SCHEMA: u32 = MIGRATIONS.len() as u32;
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/sqlite/0001_start.sql")];
+
+/// A store in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    jobs: mpsc::Sender<Job>,
+    reader: Arc<Mutex<Connection>>,
+    vault: Arc<Vault>,
+    changed: Arc<Notify>,
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder or file cannot be used.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// SQLite refuses the file.
+    #[error("cannot open the database {path}: {source}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// Another process delivers from this database.
+    #[error("another parksync already serves the database {path}")]
+    Served {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written by a newer Parksync.
+    #[error("the database {path} has schema {found}, this parksync knows {known}: install the newer parksync again")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+        /// The newest schema we know.
+        known: u32,
+    },
+    /// The vault key does not belong to this file.
+    #[error("the vault key does not open the database {path}: use the key file that it was made with")]
+    WrongVault {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Held by the one process that delivers from a database. Dropping it lets the next one in.
+#[derive(Debug)]
+pub struct ServeLock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
+
+impl SqliteStore {
+    /// Opens a database, and makes it when there is none.
+    ///
+    /// # Errors
+    /// The file cannot be used, is newer than this program, or was made with another vault key.
+    pub fn open(path: &Path, vault: Arc<Vault>) -> Result<Self, OpenError> {
+        let database = |source| OpenError::Database { path: path.to_owned(), source };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|source| OpenError::File { path: folder.to_owned(), source })?;
+        }
+        let mut writer = connect(path, OpenFlags::default()).map_err(database)?;
+        migrate(&mut writer, path)?;
+        check_vault(&writer, &vault).map_err(database)?.then_some(()).ok_or(OpenError::WrongVault { path: path.to_owned() })?;
+        let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(database)?;
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let changed = Arc::new(Notify::new());
+        let (thread_vault, thread_changed) = (Arc::clone(&vault), Arc::clone(&changed));
+        thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || write_all(writer, queue, &thread_vault, &thread_changed))
+            .map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+        Ok(Self { jobs, reader: Arc::new(Mutex::new(reader)), vault, changed })
+    }
+
+    /// Becomes the one process that delivers: frees the lanes that a killed process held.
+    ///
+    /// # Errors
+    /// Another process delivers already, or the database fails.
+    pub async fn serve(&self, path: &Path) -> Result<ServeLock, OpenError> {
+        let lock_path = path.with_added_extension("lock");
+        let file = |source| OpenError::File { path: lock_path.clone(), source };
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(file)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => OpenError::Served { path: path.to_owned() },
+            TryLockError::Error(source) => file(source),
+        })?;
+        self.write("free the lanes of the last run", lanes::free_all)
+            .await
+            .map_err(|error| file(std::io::Error::other(error)))?;
+        Ok(ServeLock(lock))
+    }
+
+    /// Queues a job and waits for the commit. A full queue makes the caller wait.
+    async fn write<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, done) = job(doing, work);
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        done.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Queues a job, or says at once that too many wait.
+    async fn offer<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, done) = job(doing, work);
+        self.jobs.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy { waiting: QUEUE },
+            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+        })?;
+        done.await.map_err(|_| StoreError::Closed)?
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Connection, &Vault) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reader, vault) = (Arc::clone(&self.reader), Arc::clone(&self.vault));
+        tokio::task::spawn_blocking(move || {
+            let reader = reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            work(&reader, &vault).map_err(|failure| failure.told(doing))
+        })
+        .await
+        .map_err(|_| StoreError::Closed)?
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn record(&self, events: Vec<GateEvent>, never: Vec<NeverSent>) -> Result<Vec<Recorded>, StoreError> {
+        self.offer("record gate events", move |tx| {
+            for read in &never {
+                tx.count("never", &read.lot, read.reason, 1);
+            }
+            events.iter().map(|event| record::record(tx, event)).collect()
+        })
+        .await
+    }
+
+    async fn bind(&self, member: MemberKey, plates: Vec<Plate>, now: Timestamp) -> Result<Bound, StoreError> {
+        self.offer("bind plates", move |tx| members::bind(tx, &member, &plates, now)).await
+    }
+
+    async fn unbind(&self, member: MemberKey, plates: Vec<Plate>, now: Timestamp) -> Result<Unbound, StoreError> {
+        self.offer("unbind plates", move |tx| members::unbind(tx, &member, &plates, now)).await
+    }
+
+    async fn members(&self, circle: Option<String>, after: i64, limit: u32) -> Result<(Vec<Member>, Option<i64>), StoreError> {
+        self.read("list members", move |db, vault| members::list(db, vault, circle.as_deref(), after, limit)).await
+    }
+
+    async fn claim(&self, now: Timestamp, limit: u32) -> Result<Vec<Lease>, StoreError> {
+        self.write("claim lanes", move |tx| lanes::claim(tx, now, limit)).await
+    }
+
+    async fn settle(&self, settled: Vec<Settled>) -> Result<usize, StoreError> {
+        self.write("settle deliveries", move |tx| lanes::settle(tx, &settled)).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read("find the next due lane", |db, _| lanes::next_due(db)).await
+    }
+
+    async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    async fn counters(&self) -> Result<Vec<Counter>, StoreError> {
+        self.read("read the counters", |db, _| {
+            let mut statement = db.prepare_cached("SELECT name, scope, word, value FROM counter")?;
+            let rows = statement.query_map([], |row| {
+                Ok(Counter { name: row.get(0)?, scope: row.get(1)?, word: row.get(2)?, value: row.get(3)? })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+}
+
+/// The database inside one transaction, with what the steps share.
+struct Tx<'a> {
+    db: &'a Connection,
+    vault: &'a Vault,
+    counts: RefCell<BTreeMap<(&'static str, String, String), i64>>,
+}
+
+impl Tx<'_> {
+    /// Adds to a counter; written once, before the commit.
+    fn count(&self, name: &'static str, scope: &str, word: &str, by: i64) {
+        *self.counts.borrow_mut().entry((name, scope.to_owned(), word.to_owned())).or_default() += by;
+    }
+
+    fn write_counts(&self) -> rusqlite::Result<bool> {
+        let mut statement = self.db.prepare_cached(
+            "INSERT INTO counter (name, scope, word, value) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (name, scope, word) DO UPDATE SET value = value + excluded.value",
+        )?;
+        let counts = self.counts.take();
+        for ((name, scope, word), by) in &counts {
+            statement.execute((name, scope, word, by))?;
+        }
+        Ok(counts.keys().any(|(name, ..)| *name == "waiting"))
+    }
+}
+
+/// What can go wrong inside a job.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Vault(#[from] super::vault::VaultError),
+    #[error("a stored row is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+impl Failure {
+    fn told(&self, doing: &'static str) -> StoreError {
+        StoreError::Failed { doing, cause: self.to_string() }
+    }
+}
+
+/// Runs inside the transaction; says whether its writes stand, and what to tell the caller once the commit is known.
+type Job = Box<dyn FnOnce(&Tx<'_>) -> (bool, Ending) + Send>;
+type Ending = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>)>;
+
+fn job<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce(&Tx<'_>) -> Result<T, Failure> + Send + 'static,
+) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
+    let (reply, done) = oneshot::channel();
+    let job: Job = Box::new(move |tx| {
+        let result = work(tx).map_err(|failure| failure.told(doing));
+        let stands = result.is_ok();
+        let ending: Ending = Box::new(move |committed| {
+            let failed = |cause: Arc<rusqlite::Error>| StoreError::Failed { doing, cause: cause.to_string() };
+            // A caller that went away does not hear of it; what was written stays written.
+            let _ = reply.send(committed.map_err(failed).and(result));
+        });
+        (stands, ending)
+    });
+    (job, done)
+}
+
+fn write_all(mut db: Connection, mut queue: mpsc::Receiver<Job>, vault: &Vault, changed: &Notify) {
+    let mut group = Vec::with_capacity(GROUP);
+    while let Some(first) = queue.blocking_recv() {
+        group.push(first);
+        while group.len() < GROUP
+            && let Ok(next) = queue.try_recv()
+        {
+            group.push(next);
+        }
+        write_group(&mut db, group.drain(..), vault, changed);
+    }
+}
+
+fn write_group(db: &mut Connection, group: impl Iterator<Item = Job>, vault: &Vault, changed: &Notify) {
+    let mut endings = Vec::new();
+    let committed = (|| {
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let tx = Tx { db: &transaction, vault, counts: RefCell::default() };
+        let mut touches_lanes = false;
+        for job in group {
+            // One job that fails must not take its neighbours with it.
+            transaction.execute_batch("SAVEPOINT job")?;
+            let (stands, ending) = job(&tx);
+            endings.push(ending);
+            if stands {
+                touches_lanes |= tx.write_counts()?;
+            } else {
+                tx.counts.take();
+                transaction.execute_batch("ROLLBACK TO job")?;
+            }
+            transaction.execute_batch("RELEASE job")?;
+        }
+        transaction.commit()?;
+        Ok(touches_lanes)
+    })()
+    .map_err(Arc::new);
+    if matches!(committed, Ok(true)) {
+        changed.notify_one();
+    }
+    for ending in endings {
+        ending(committed.as_ref().map(|_| ()).map_err(Arc::clone));
+    }
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(Duration::from_secs(10))?;
+    if !flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        db.pragma_update(None, "journal_size_limit", 256 * 1024 * 1024)?;
+    }
+    db.set_prepared_statement_cache_capacity(64);
+    Ok(db)
+}
+
+fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    let database = |source| OpenError::Database { path: path.to_owned(), source };
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(database)?;
+    let found: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(database)?;
+    if found > SCHEMA {
+        return Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA });
+    }
+    for sql in &MIGRATIONS[found as usize..] {
+        transaction.execute_batch(sql).map_err(database)?;
+    }
+    transaction.pragma_update(None, "user_version", SCHEMA).map_err(database)?;
+    transaction.commit().map_err(database)
+}
+
+/// Whether the vault opens what it sealed when the database was made.
+fn check_vault(db: &Connection, vault: &Vault) -> rusqlite::Result<bool> {
+    let known = Plate::from_stored("parksync".to_owned());
+    db.execute(
+        "INSERT INTO vault_check (sealed) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM vault_check)",
+        [vault.seal_plate(&known)],
+    )?;
+    let sealed: Vec<u8> = db.query_row("SELECT sealed FROM vault_check", [], |row| row.get(0))?;
+    Ok(vault.open_plate(&sealed).is_ok_and(|opened| opened == known))
+}
+
+/// Milliseconds, as stored.
+fn millis(at: Timestamp) -> i64 {
+    at.as_millisecond()
+}
+
+/// A stored time. One that no clock can show is a damaged row.
+fn timestamp(millis: i64) -> Result<Timestamp, Failure> {
+    Timestamp::from_millisecond(millis).map_err(|_| Failure::Damaged("a time is out of range"))
+}

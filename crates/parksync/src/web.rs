@@ -1,0 +1,130 @@
+//! The HTTP face: gates and systems post events, operators look after members. Nothing here calls WeChat Pay.
+//!
+//! A sender gets its answer only after the store has committed what it said.
+
+mod access;
+mod events;
+mod gates;
+mod health;
+mod intake;
+mod members;
+mod problem;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+
+pub use access::{Access, Role};
+use problem::Problem;
+
+use crate::clock::Clock;
+use crate::domain::presence::Policy;
+use crate::ingest::{Format, Source};
+use crate::limits;
+use crate::store::Store;
+
+/// What the handlers need.
+#[derive(Clone)]
+pub struct Web {
+    /// Where events go.
+    pub store: Arc<dyn Store>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// The configured car parks.
+    pub site: Arc<Site>,
+}
+
+/// Circles, lots and gates, as configured.
+#[derive(Debug, Default)]
+pub struct Site {
+    /// The appid of each circle, by its id.
+    pub circles: HashMap<String, String>,
+    /// Lots by id.
+    pub lots: HashMap<String, Lot>,
+}
+
+/// A car park.
+#[derive(Debug)]
+pub struct Lot {
+    /// Its circle.
+    pub circle: String,
+    /// Its rules.
+    pub policy: Policy,
+    /// What holds for messages that name no gate.
+    pub source: Source,
+    /// Its gates by id.
+    pub gates: HashMap<String, Gate>,
+}
+
+/// One lane of a car park.
+#[derive(Debug)]
+pub struct Gate {
+    /// How its messages are written.
+    pub format: Format,
+    /// What they do not say.
+    pub source: Source,
+}
+
+/// All routes.
+pub fn router(web: Web) -> Router {
+    let gates = Router::new()
+        .route("/v1/gates/{lot}/{gate}", post(gates::receive))
+        .layer(DefaultBodyLimit::max(limits::GATE_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| allow(Role::Gate, state, request, next)));
+    let events = Router::new()
+        .route("/v1/events", post(events::receive))
+        .layer(DefaultBodyLimit::max(limits::EVENTS_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| allow(Role::Gate, state, request, next)));
+    let admin = Router::new()
+        .route("/v1/members", get(members::list))
+        .route("/v1/members/bind", post(members::bind))
+        .route("/v1/members/unbind", post(members::unbind))
+        .layer(DefaultBodyLimit::max(limits::ADMIN_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| allow(Role::Admin, state, request, next)));
+    let open = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics));
+    let busy = Arc::new(Semaphore::new(limits::REQUESTS));
+    gates
+        .merge(events)
+        .merge(admin)
+        .merge(open)
+        .fallback(|| async { Problem::not_found("unknown-path", "there is nothing at this path") })
+        .method_not_allowed_fallback(|| async { Problem::new(405, "wrong-method", "this path takes another method") })
+        .layer(middleware::from_fn_with_state(busy, bounded))
+        .with_state(web)
+}
+
+/// Lets the holders of a key with enough rights pass.
+async fn allow(role: Role, State(web): State<Web>, request: Request, next: Next) -> Response {
+    match web.access.check(request.headers(), request.uri().query(), role) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Keeps the number of requests and the time of each within bounds.
+async fn bounded(State(busy): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let Ok(_turn) = busy.try_acquire() else {
+        return Problem::busy("too many requests are under way").into_response();
+    };
+    match tokio::time::timeout(limits::REQUEST_DEADLINE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(408, "too-slow", "the request did not arrive within its time").into_response(),
+    }
+}
+
+/// `Retry-After`, in whole seconds.
+fn retry_after(wait: Duration) -> String {
+    wait.as_secs().max(1).to_string()
+}

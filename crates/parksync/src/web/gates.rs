@@ -1,0 +1,89 @@
+//! `/v1/gates/{lot}/{gate}`: a camera or barrier posts what it saw, in its own words, and hears the words it waits for.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tracing::warn;
+
+use super::intake::Intake;
+use super::problem::Problem;
+use super::{Gate, Lot, Web, intake};
+use crate::ingest::{self, Item, Message, Reply};
+use crate::store::NeverSent;
+
+pub(super) async fn receive(
+    State(web): State<Web>,
+    Path((lot_id, gate_id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    match take(&web, &lot_id, &gate_id, &headers, body).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn take(
+    web: &Web,
+    lot_id: &str,
+    gate_id: &str,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let (lot, gate) = find(web, lot_id, gate_id)?;
+    let body = intake::body(body)?;
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let message = Message { content_type, body: &body, received_at: web.clock.now() };
+    let parsed = match ingest::parse(gate.format, &message, &gate.source) {
+        Ok(parsed) => parsed,
+        Err(malformed) => {
+            let refused = NeverSent { lot: lot_id.to_owned(), reason: malformed.reason.word };
+            web.store.record(Vec::new(), vec![refused]).await?;
+            warn!(lot.id = lot_id, gate.id = gate_id, field = %malformed.field, reason = malformed.reason.word, "a message was not understood");
+            return Err(Problem::new(400, "malformed", malformed.reason.sentence).field(malformed.field));
+        }
+    };
+    for note in &parsed.notes {
+        warn!(lot.id = lot_id, gate.id = gate_id, note = note.word, "odd, but taken");
+    }
+    // With the configuration put right the repeat is good, so the sender keeps it.
+    if let Some(problem) = parsed.items.iter().find_map(unconfigured) {
+        warn!(lot.id = lot_id, gate.id = gate_id, "a message was sent back: the configuration of its gate is incomplete");
+        return Err(problem);
+    }
+    let mut intake = Intake::default();
+    for item in parsed.items {
+        intake.add(lot_id, lot, Some(gate_id), item, message.received_at);
+    }
+    let results = intake.store(web).await?;
+    Ok(match parsed.reply {
+        Reply::Body { content_type, body } => (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], body).into_response(),
+        Reply::PerItem => Json(json!({ "results": results })).into_response(),
+    })
+}
+
+fn find<'a>(web: &'a Web, lot_id: &str, gate_id: &str) -> Result<(&'a Lot, &'a Gate), Problem> {
+    let lot = web
+        .site
+        .lots
+        .get(lot_id)
+        .ok_or_else(|| Problem::not_found("unknown-lot", "no such lot is configured").field("lot"))?;
+    let gate = lot
+        .gates
+        .get(gate_id)
+        .ok_or_else(|| Problem::not_found("unknown-gate", "no such gate is configured in this lot").field("gate"))?;
+    Ok((lot, gate))
+}
+
+fn unconfigured(item: &Item) -> Option<Problem> {
+    match item {
+        Item::Rejected { field, reason, .. } if reason.is_configuration() => {
+            Some(Problem::new(422, reason.word, reason.sentence.clone()).field(field.clone()))
+        }
+        Item::Event(_) | Item::Ignored { .. } | Item::NoPlate { .. } | Item::Held { .. } | Item::Rejected { .. } => None,
+    }
+}

@@ -1,0 +1,34 @@
+//! For machines: is it alive, can it take events, what has it done.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use super::Web;
+use super::problem::Problem;
+use crate::metrics;
+
+pub(super) async fn alive() -> &'static str {
+    "alive\n"
+}
+
+/// Ready means that an event could be written down right now.
+pub(super) async fn ready(State(web): State<Web>) -> Response {
+    match web.store.record(Vec::new(), Vec::new()).await {
+        Ok(_) => "ready\n".into_response(),
+        Err(error) => Problem::from(error).into_response(),
+    }
+}
+
+pub(super) async fn metrics(State(web): State<Web>) -> Response {
+    match web.store.counters().await {
+        Ok(counters) => {
+            let mut text = String::new();
+            match metrics::encode(&counters, &mut text) {
+                Ok(()) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+                Err(_) => Problem::new(500, "metrics", "the metrics could not be written").into_response(),
+            }
+        }
+        Err(error) => Problem::from(error).into_response(),
+    }
+}

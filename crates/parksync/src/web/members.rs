@@ -1,0 +1,112 @@
+//! Members and their plates. A wrong plate here would announce somebody else's car, so this face is strict.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Web;
+use super::problem::Problem;
+use crate::domain::member::{MemberKey, Openid, bindable_plate};
+use crate::domain::plate::Plate;
+use crate::limits;
+use crate::store::Member;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Binding {
+    circle: String,
+    appid: Option<String>,
+    openid: Openid,
+    #[serde(default)]
+    plates: Vec<String>,
+}
+
+pub(super) async fn bind(State(web): State<Web>, body: Bytes) -> Response {
+    let now = web.clock.now();
+    let bound = async {
+        let (member, plates) = read(&web, &body)?;
+        if plates.is_empty() {
+            return Err(Problem::new(422, "no-plates", "name at least one plate to bind").field("plates"));
+        }
+        Ok(web.store.bind(member, plates, now).await?)
+    };
+    answer(bound.await.map(|bound| json!({ "added": bound.added, "inside": bound.inside })))
+}
+
+pub(super) async fn unbind(State(web): State<Web>, body: Bytes) -> Response {
+    let now = web.clock.now();
+    let unbound = async {
+        let (member, plates) = read(&web, &body)?;
+        Ok(web.store.unbind(member, plates, now).await?)
+    };
+    answer(unbound.await.map(|unbound| json!({ "removed": unbound.removed, "withdrawn": unbound.withdrawn })))
+}
+
+fn answer(result: Result<serde_json::Value, Problem>) -> Response {
+    match result {
+        Ok(body) => Json(body).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn read(web: &Web, body: &[u8]) -> Result<(MemberKey, Vec<Plate>), Problem> {
+    let mut body = serde_json::Deserializer::from_slice(body);
+    let binding: Binding = serde_path_to_error::deserialize(&mut body).map_err(|error| {
+        let field = error.path().to_string();
+        Problem::new(400, "malformed", error.into_inner().to_string()).field(field)
+    })?;
+    let Some(appid) = web.site.circles.get(&binding.circle) else {
+        let known = format!("there is no circle \"{}\" in the settings", binding.circle);
+        return Err(Problem::new(422, "unknown-circle", known).field("circle"));
+    };
+    if binding.plates.len() > limits::PLATES_PER_MEMBER {
+        let most = format!("at most {} plates in one request", limits::PLATES_PER_MEMBER);
+        return Err(Problem::new(422, "too-many-plates", most).field("plates"));
+    }
+    let plates = binding.plates.iter().enumerate().map(|(index, raw)| {
+        bindable_plate(raw).map_err(|why| Problem::new(422, "not-a-plate", why).field(format!("plates[{index}]")))
+    });
+    let plates = plates.collect::<Result<_, _>>()?;
+    let appid = binding.appid.unwrap_or_else(|| appid.clone());
+    Ok((MemberKey { circle: binding.circle, appid, openid: binding.openid }, plates))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    circle: Option<String>,
+    #[serde(default)]
+    after: i64,
+    limit: Option<u32>,
+    // The API key may come in the query, too.
+    #[serde(default, rename = "key")]
+    _key: Option<String>,
+}
+
+pub(super) async fn list(State(web): State<Web>, page: Result<Query<Page>, axum::extract::rejection::QueryRejection>) -> Response {
+    let Query(page) = match page {
+        Ok(page) => page,
+        Err(error) => return Problem::new(400, "malformed", error.body_text()).field("query").into_response(),
+    };
+    let limit = page.limit.unwrap_or(limits::MEMBERS_PER_PAGE).clamp(1, limits::MEMBERS_PER_PAGE);
+    match web.store.members(page.circle, page.after, limit).await {
+        Ok((members, next)) => {
+            let members: Vec<_> = members.iter().map(masked).collect();
+            Json(json!({ "members": members, "next": next })).into_response()
+        }
+        Err(error) => Problem::from(error).into_response(),
+    }
+}
+
+/// A member for people.
+fn masked(member: &Member) -> serde_json::Value {
+    json!({
+        "circle": member.key.circle,
+        "appid": member.key.appid,
+        "openid": member.key.openid.masked(),
+        "plates": member.plates.iter().map(Plate::masked).collect::<Vec<_>>(),
+    })
+}
