@@ -145,9 +145,14 @@ pub trait Implementation {
     /// Who is being checked, for the report.
     fn name(&self) -> &str;
 
-    /// The key as SPKI in DER. Different spellings of one key must give the same bytes.
-    fn public_key(&self, _key: PublicKey<'_>) -> Answer<Vec<u8>> {
-        not_implemented("public_key")
+    /// An RSA key as SPKI in DER. All spellings of one key must give the same bytes.
+    fn rsa_public_key(&self, _key: PublicKey<'_>) -> Answer<Vec<u8>> {
+        not_implemented("rsa_public_key")
+    }
+
+    /// An SM2 key as SPKI in DER. All spellings of one key must give the same bytes.
+    fn sm2_public_key(&self, _key: PublicKey<'_>) -> Answer<Vec<u8>> {
+        not_implemented("sm2_public_key")
     }
 
     /// The text to sign for a request.
