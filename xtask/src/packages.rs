@@ -1,0 +1,105 @@
+//! Programs of the system that a step needs: found, installed, or named with the one command to type.
+//!
+//! Called by `main` before a step that would fail without one.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::run::Step;
+
+/// A program and the Debian packages that bring it.
+const PACKAGES: [(&str, [&str; 2]); 1] = [("cc", ["gcc", "libc6-dev"])];
+
+/// What to do about a program.
+#[derive(Debug, PartialEq, Eq)]
+enum Remedy {
+    Nothing,
+    Install,
+    Tell(String),
+}
+
+/// Makes sure that a program is there.
+///
+/// # Errors
+///
+/// If it is missing and cannot be installed; the text says what to type.
+pub(crate) fn need(program: &str) -> Result<()> {
+    let packages = PACKAGES
+        .into_iter()
+        .find(|(name, _)| *name == program)
+        .map(|(_, packages)| packages);
+    let packages = packages.unwrap_or([program; 2]);
+    match remedy(program, packages, on_path(program), on_path("apt-get"), is_root()) {
+        Remedy::Nothing => Ok(()),
+        Remedy::Tell(what) => bail!("{what}"),
+        Remedy::Install => {
+            eprintln!("{program} is missing; installing {}", packages.join(" "));
+            ensure!(
+                Step::program("apt-get", ["update"]).succeeds()?,
+                "apt-get update failed"
+            );
+            let install = Step::program("apt-get", ["install", "--yes", "--no-install-recommends"]);
+            let install = install
+                .with("DEBIAN_FRONTEND", "noninteractive")
+                .arguments(packages.map(str::to_owned));
+            ensure!(install.succeeds()?, "could not install {}", packages.join(" "));
+            ensure!(
+                on_path(program),
+                "{program} is still missing after installing {}",
+                packages.join(" ")
+            );
+            Ok(())
+        }
+    }
+}
+
+fn remedy(program: &str, packages: [&str; 2], found: bool, apt: bool, root: bool) -> Remedy {
+    let packages = packages.join(" ");
+    match (found, apt, root) {
+        (true, _, _) => Remedy::Nothing,
+        (false, true, true) => Remedy::Install,
+        (false, true, false) => Remedy::Tell(format!(
+            "{program} is missing; type: sudo apt-get install --yes {packages}"
+        )),
+        (false, false, _) => Remedy::Tell(format!(
+            "{program} is missing; install it with your system's packages (Debian: {packages})"
+        )),
+    }
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder: std::path::PathBuf| Path::is_file(&folder.join(program)))
+}
+
+fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Remedy, need, on_path, remedy};
+
+    #[test]
+    fn a_missing_program_is_installed_or_named_with_its_command() {
+        let remedy = |found, apt, root| remedy("cc", ["gcc", "libc6-dev"], found, apt, root);
+
+        assert_eq!(remedy(true, true, true), Remedy::Nothing);
+        assert_eq!(remedy(true, false, false), Remedy::Nothing);
+        assert_eq!(remedy(false, true, true), Remedy::Install);
+        let told = Remedy::Tell("cc is missing; type: sudo apt-get install --yes gcc libc6-dev".to_owned());
+        assert_eq!(remedy(false, true, false), told);
+        assert!(matches!(remedy(false, false, true), Remedy::Tell(what) if what.contains("your system's packages")));
+    }
+
+    #[test]
+    fn a_program_that_is_there_needs_nothing() {
+        assert!(on_path("cc") && need("cc").is_ok());
+        assert!(!on_path("no-such-program-anywhere"));
+    }
+}
