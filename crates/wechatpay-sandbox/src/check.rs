@@ -102,21 +102,22 @@ pub(crate) fn authenticate(
     }
 
     let merchant = &identity.merchant;
-    // Unknown on the real platform: the message for a mchid that does not exist. The serial cannot be its own, so that is said.
-    if authorization.mchid != merchant.mchid || authorization.serial_no != merchant.serial_no {
-        let hint = if authorization.mchid == merchant.mchid {
-            format!(
-                "serial_no should be {}: the merchant API certificate's (商户API证书), not the platform's",
-                merchant.serial_no
-            )
-        } else {
-            format!(
-                "mchid should be {}: the caller that signs, in provider mode the service provider",
-                merchant.mchid
-            )
-        };
-        return Err(Refusal::sign_error("商户证书序列号有误。请使用签名私钥匹配的证书序列号").hint(hint));
+    let unknown = |hint: String| {
+        // Unknown on the real platform: the message for a mchid that does not exist. The serial cannot be its own.
+        Refusal::sign_error("商户证书序列号有误。请使用签名私钥匹配的证书序列号").hint(hint)
+    };
+    if authorization.mchid != merchant.mchid {
+        let right = &merchant.mchid;
+        return Err(unknown(format!(
+            "mchid should be {right}: the one that signs, in provider mode the service provider"
+        )));
     }
+    let Some(key) = identity.merchant_keys.key(authorization.serial_no) else {
+        let right = &merchant.serial_no;
+        return Err(unknown(format!(
+            "serial_no should be {right}: the merchant API certificate's, not the platform's"
+        )));
+    };
     if let Some(message) = certificate.message() {
         return Err(Refusal::sign_error(message));
     }
@@ -128,10 +129,10 @@ pub(crate) fn authenticate(
         authorization.nonce_str,
         body,
     );
-    if identity.merchant_key.verifies(&message, authorization.signature) {
+    if key.verifies(&message, authorization.signature) {
         return Ok(());
     }
-    let hint = hint::wrong_signature(&identity.merchant_key, head, &authorization, body);
+    let hint = hint::wrong_signature(key, head, &authorization, body);
     let string_to_sign = Some(String::from_utf8_lossy(&message).into_owned());
     Err(Refusal {
         help: Some(Box::new(Help { hint, string_to_sign })),

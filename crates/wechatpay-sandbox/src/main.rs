@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::Parser;
-use wechatpay_sandbox::{Answer, Call, Folder, Help, Sandbox};
+use wechatpay_sandbox::{Answer, Call, Folder, Help, Sandbox, seal};
 
 /// WeChat Pay APIv3 on your desk (微信支付沙箱): checks, answers and misbehaves as the real one does.
 #[derive(Parser)]
@@ -121,10 +121,11 @@ fn log(call: &Call) {
     println!("    hint: {hint}");
     if let Some(text) = string_to_sign {
         let head: Vec<_> = text.splitn(5, '\n').take(4).collect();
+        println!("    string to sign (签名串): {:?} and the body:", head.join("\n"));
         println!(
-            "    string to sign (签名串): {:?} and a body of {} bytes",
-            head.join("\n"),
-            call.body.len()
+            "    {} bytes, SHA-256 {}",
+            call.body.len(),
+            seal::sha256_hex(&call.body)
         );
     }
 }

@@ -13,7 +13,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::clock::Clock;
-use crate::seal::{self, KeyError, PlatformKey, SigningKey, VerifyingKey};
+use crate::seal::{self, Held, KeyError, PlatformKey, SigningKey};
 
 /// Everything a client needs to call the sandbox as its one merchant.
 ///
@@ -72,7 +72,7 @@ pub enum IdentityError {
 /// One merchant, the platform's two keys, and the authority that vouches for the TLS certificate.
 pub(crate) struct Identity {
     pub(crate) merchant: Merchant,
-    pub(crate) merchant_key: VerifyingKey,
+    pub(crate) merchant_keys: Held,
     pub(crate) public_key: PlatformKey,
     pub(crate) certificate: PlatformKey,
     pub(crate) ca_pem: String,
@@ -123,8 +123,8 @@ impl Identity {
             other_sub_mchid: format!("17{}", digits(8)),
         };
         Ok(Self {
+            merchant_keys: Held::default().with(merchant.serial_no.clone(), merchant_key.verifying_key()),
             merchant,
-            merchant_key: merchant_key.verifying_key(),
             public_key: PlatformKey {
                 id: public_key_id,
                 key: public_key,

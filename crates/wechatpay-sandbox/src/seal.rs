@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize, PublicKey as RsaPublicKey};
 use aws_lc_rs::signature::{KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -87,7 +88,7 @@ impl SigningKey {
 
     /// The key that checks what this one signs.
     pub fn verifying_key(&self) -> VerifyingKey {
-        VerifyingKey::from_spki(&self.public_der()).expect("the library reads the key it wrote")
+        VerifyingKey::from_der(&self.public_der()).expect("the library reads the key it wrote")
     }
 
     pub(crate) fn private_der(&self) -> Vec<u8> {
@@ -116,6 +117,7 @@ impl SigningKey {
 /// A public RSA key.
 pub struct VerifyingKey {
     key: ParsedPublicKey,
+    spki: Vec<u8>,
 }
 
 impl VerifyingKey {
@@ -126,16 +128,24 @@ impl VerifyingKey {
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let (label, der) = unpem(pem)?;
         match label.as_str() {
-            "PUBLIC KEY" | "RSA PUBLIC KEY" => Self::from_spki(&der),
+            "PUBLIC KEY" | "RSA PUBLIC KEY" => Self::from_der(&der),
             other => Err(KeyError(format!("BEGIN {other} is no public key"))),
         }
     }
 
-    fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
-        let key = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der);
-        Ok(Self {
-            key: key.map_err(|error| KeyError(error.to_string()))?,
-        })
+    /// Brings both spellings to the same SPKI, which is what gets parsed once and kept.
+    fn from_der(der: &[u8]) -> Result<Self, KeyError> {
+        let key = RsaPublicKey::from_der(der).map_err(|error| KeyError(error.to_string()))?;
+        let spki: PublicKeyX509Der<'_> = key.as_der().map_err(|error| KeyError(error.to_string()))?;
+        let spki = spki.as_ref().to_vec();
+        let key = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &spki);
+        let key = key.map_err(|error| KeyError(error.to_string()))?;
+        Ok(Self { key, spki })
+    }
+
+    /// The key as SPKI in DER.
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
     }
 
     /// Whether the base64 text is a signature of the message by this key. Bad base64 is a bad signature.
@@ -143,6 +153,27 @@ impl VerifyingKey {
         STANDARD
             .decode(signature_b64)
             .is_ok_and(|signature| self.key.verify_sig(message, &signature).is_ok())
+    }
+}
+
+/// Public keys by the serial under which their owner names them.
+#[derive(Default)]
+pub struct Held {
+    keys: Vec<(String, VerifyingKey)>,
+}
+
+impl Held {
+    /// Holds one more key.
+    #[must_use]
+    pub fn with(mut self, serial_no: impl Into<String>, key: VerifyingKey) -> Self {
+        self.keys.push((serial_no.into(), key));
+        self
+    }
+
+    /// The key of this very serial. Unknown: whether the real platform takes one in lower case; here it does not.
+    pub fn key(&self, serial_no: &str) -> Option<&VerifyingKey> {
+        let found = self.keys.iter().find(|(held, _)| held == serial_no)?;
+        Some(&found.1)
     }
 }
 
@@ -274,6 +305,11 @@ fn fresh_seal(key: &PlatformKey, timestamp: &str, body: &[u8]) -> Seal {
 fn probe_signature() -> String {
     let text = STANDARD.encode(random::<256>());
     format!("{PROBE_PREFIX}{}", &text[PROBE_PREFIX.len()..])
+}
+
+/// SHA-256 in lower-case hex: lets two people compare bytes that neither should print.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex_upper(digest(&SHA256, bytes).as_ref()).to_lowercase()
 }
 
 pub(crate) fn random<const N: usize>() -> [u8; N] {
