@@ -1,0 +1,155 @@
+//! The sandbox as a program: starts it, writes a folder to begin with, and prints every refused call with the reason.
+//!
+//! Arguments in, talk out. Everything it does is in the library.
+
+#![expect(clippy::print_stdout, reason = "a program that people read")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use clap::Parser;
+use wechatpay_sandbox::{Answer, Call, Folder, Help, Sandbox, seal};
+
+/// WeChat Pay APIv3 on your desk (微信支付沙箱): checks, answers and misbehaves as the real one does.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Folder for key files and a ready parksync.toml; made when missing, overwritten at the next start.
+    #[arg(long)]
+    dir: PathBuf,
+    /// Address for HTTPS; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Address for plain HTTP, loopback only.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    http: SocketAddr,
+    /// Let every valid call succeed. Otherwise about three in a hundred go wrong, as they do in real life.
+    #[arg(long)]
+    polite: bool,
+    /// Seed of the misbehaviour; the same seed misbehaves the same way. Default: a new one each time.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Reuse signatures within a second, for load tests.
+    #[arg(long)]
+    cached_signatures: bool,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let seed = arguments.seed.unwrap_or_else(seed_of_the_moment);
+    let sandbox = Sandbox::builder()
+        .listen(arguments.listen)
+        .listen_http(arguments.http)
+        .polite(arguments.polite)
+        .seed(seed)
+        .cached_signatures(arguments.cached_signatures)
+        .ledger_limit(LEDGER_LIMIT)
+        .on_call(log)
+        .start()
+        .await?;
+    let folder = sandbox.write_folder(&arguments.dir)?;
+    introduce(&sandbox, &folder, (!arguments.polite).then_some(seed));
+    stop_signal().await.context("cannot listen for signals")?;
+    println!(
+        "stopped after {} calls, {} accepted",
+        sandbox.ledger().len(),
+        sandbox.ledger().accepted()
+    );
+    Ok(())
+}
+
+fn introduce(sandbox: &Sandbox, folder: &Folder, seed: Option<u64>) {
+    let merchant = sandbox.merchant();
+    println!("WeChat Pay sandbox (微信支付沙箱)");
+    println!("  base URL (HTTPS)     {}", sandbox.base_url());
+    println!("  base URL (HTTP)      {}", sandbox.http_url());
+    println!("  trust this CA        {}", folder.ca.display());
+    println!("  keys and config      {}", folder.dir.display());
+    println!(
+        "  mchid (商户号)       {}    serial_no (商户API证书序列号) {}",
+        merchant.mchid, merchant.serial_no
+    );
+    println!("  public key id        {} (微信支付公钥ID)", merchant.public_key_id);
+    println!(
+        "  platform certificate {} (平台证书序列号)",
+        merchant.platform_certificate_serial
+    );
+    println!(
+        "  brandid (品牌ID)     {}    appid {}",
+        merchant.brandid,
+        merchant.appids.join(", ")
+    );
+    println!(
+        "  sub_mchid (子商户号) {} in provider mode (服务商模式)",
+        merchant.sub_mchid
+    );
+    println!("Try it: parksync serve --config {}", folder.config.display());
+    println!("Answers so far: POST /v3/businesscircle/parkings (停车状态同步)");
+    match seed {
+        Some(seed) => {
+            println!("Impolite: about 3 % of valid calls go wrong (--polite stops that; --seed {seed} repeats it).")
+        }
+        None => println!("Polite: every valid call succeeds."),
+    }
+    println!("Test keys, never real ones: they die with this process. Refused calls are printed below; Ctrl-C stops.");
+}
+
+/// Prints what did not go well. Bodies hold plates and openids: of them only size and shape are shown.
+fn log(call: &Call) {
+    if call.answer == Answer::Sent && call.committed && call.fault.is_none() {
+        return;
+    }
+    let path = call.path.split('?').next().unwrap_or_default();
+    let status = call.status.map_or_else(
+        || format!("{:?}", call.answer).to_lowercase(),
+        |status| status.to_string(),
+    );
+    let committed = if call.committed { " (carried out)" } else { "" };
+    println!(
+        "#{} {} {path} → {status}{committed} {} {}",
+        call.number, call.method, call.code, call.message
+    );
+    if let Some(fault) = &call.fault {
+        println!("    on purpose (故意): {fault:?}");
+    }
+    let Some(Help { hint, string_to_sign }) = call.help.as_deref() else {
+        return;
+    };
+    println!("    hint: {hint}");
+    if let Some(text) = string_to_sign {
+        let head: Vec<_> = text.splitn(5, '\n').take(4).collect();
+        println!("    string to sign (签名串): {:?} and the body:", head.join("\n"));
+        println!(
+            "    {} bytes, SHA-256 {}",
+            call.body.len(),
+            seal::sha256_hex(&call.body)
+        );
+    }
+}
+
+#[cfg(unix)]
+async fn stop_signal() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn stop_signal() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}
+
+/// Another one at each start; nothing depends on its quality.
+fn seed_of_the_moment() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| u64::from(time.subsec_nanos()))
+}
+
+/// A program runs for days.
+const LEDGER_LIMIT: usize = 100_000;

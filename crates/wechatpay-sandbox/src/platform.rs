@@ -1,0 +1,340 @@
+//! The public face: one request in, one answer (or none) out, in the order of the real one.
+//!
+//! route → headers → Authorization → fault before → endpoint → ledger → fault after → seal. What each step decides lives in
+//! `check.rs`, `fault.rs`, `endpoints/` and `seal.rs`; connections live in `server.rs`, which calls [`Platform::serve`].
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+
+use crate::check::{self, CertificateState, Head};
+use crate::clock::Clock;
+use crate::endpoints::parkings::{MallState, Presences, Report};
+use crate::fault::{Fault, Faults};
+use crate::ledger::{Answer, Call, Ledger};
+use crate::members::Members;
+use crate::merchant::Identity;
+use crate::refusal::Refusal;
+use crate::seal::{self, PlatformKey, Sealer, Twist};
+
+/// Which key signs answers to callers who did not ask for one with `Wechatpay-Serial` (protocol 4.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyMode {
+    /// The platform certificate (平台证书), as for a merchant that has not migrated.
+    #[default]
+    Certificate,
+    /// The WeChat Pay public key (微信支付公钥), as for new merchants.
+    PublicKey,
+}
+
+/// Told of every call once its fate is decided.
+pub(crate) type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
+
+/// Settings that do not change while the sandbox runs.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) key_mode: KeyMode,
+    pub(crate) sign_refusals: bool,
+    pub(crate) keep_alive: Duration,
+    pub(crate) observer: Option<Observer>,
+}
+
+/// The simulated platform: everything but the sockets.
+pub(crate) struct Platform {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) ledger: Ledger,
+    pub(crate) faults: Faults,
+    pub(crate) members: Members,
+    pub(crate) presences: Presences,
+    pub(crate) sealer: Sealer,
+    /// What a test may change while the sandbox runs.
+    pub(crate) moods: Mutex<Moods>,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Moods {
+    pub(crate) mall: MallState,
+    pub(crate) certificate: CertificateState,
+}
+
+/// How a request ends.
+pub(crate) enum Ending {
+    Reply(Response<Full<Bytes>>),
+    /// RST.
+    Reset,
+    /// FIN without an answer.
+    Close,
+    /// Nothing, until the caller gives up.
+    Silence,
+}
+
+/// What is answered, before headers and signature.
+struct Outcome {
+    status: StatusCode,
+    refusal: Option<Refusal>,
+    /// `None`: no `Wechatpay-*` headers.
+    seal: Option<Twist>,
+    retry_after_s: Option<u32>,
+}
+
+impl Platform {
+    pub(crate) async fn serve(&self, request: Request<Incoming>) -> Ending {
+        let (parts, body) = request.into_parts();
+        let target = parts
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str())
+            .to_owned();
+        let head = Head {
+            method: parts.method,
+            target,
+            headers: parts.headers,
+        };
+        let request_id = seal::random_text(32);
+        let arrive = |body: Bytes| {
+            self.ledger.arrive(
+                self.clock.now(),
+                head.method.clone(),
+                head.target.clone(),
+                body,
+                request_id.clone(),
+            )
+        };
+        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let hint = format!("the body is longer than {MAX_BODY} bytes; the real limit is unknown");
+                let refusal = Refusal::empty(413).hint(hint);
+                return self.reply(arrive(Bytes::new()), &head, &request_id, Outcome::unsigned(refusal));
+            }
+            // The caller went away or stalled in the middle: there was no call.
+            Ok(Err(_)) | Err(_) => return Ending::Close,
+        };
+        let number = arrive(body.clone());
+        self.handle(number, &head, &body, &request_id).await
+    }
+
+    async fn handle(&self, number: u64, head: &Head, body: &Bytes, request_id: &str) -> Ending {
+        let checked = route(head)
+            .and_then(|()| check::headers(head))
+            .and_then(|()| check::authenticate(head, body, self.clock.now(), &self.identity, self.moods().certificate));
+        if let Err(refusal) = checked {
+            return self.reply(number, head, request_id, Outcome::unsigned(refusal));
+        }
+
+        let fault = self.faults.draw();
+        if let Some(fault) = &fault {
+            self.ledger.struck(number, fault);
+            if let Some(ending) = self.strike_before(number, head, request_id, fault).await {
+                return ending;
+            }
+        }
+
+        let moods = self.moods();
+        let report = Report::read(
+            body,
+            self.clock.now(),
+            &self.identity.merchant,
+            &self.members,
+            moods.mall,
+        );
+        let outcome = match report {
+            Ok(report) => {
+                self.presences
+                    .record(report, |report| self.ledger.commit(number, report));
+                if let Some(ending) = self.strike_after(number, fault.as_ref()) {
+                    return ending;
+                }
+                let seal = (fault != Some(Fault::Unsigned)).then(|| fault.as_ref().map_or(Twist::None, Fault::twist));
+                Outcome {
+                    status: StatusCode::NO_CONTENT,
+                    refusal: None,
+                    seal,
+                    retry_after_s: None,
+                }
+            }
+            Err(refusal) => self.refused(refusal),
+        };
+        self.reply(number, head, request_id, outcome)
+    }
+
+    /// Faults that strike before anything is written. `None`: go on.
+    async fn strike_before(&self, number: u64, head: &Head, request_id: &str, fault: &Fault) -> Option<Ending> {
+        if let Fault::Latency(latency) = fault {
+            tokio::time::sleep(*latency).await;
+            return None;
+        }
+        if let Some(refusal) = fault.refusal() {
+            let retry_after_s = if let Fault::RateLimited { retry_after_s } = fault {
+                *retry_after_s
+            } else {
+                None
+            };
+            let outcome = if refusal.code.is_empty() {
+                Outcome::unsigned(refusal)
+            } else {
+                self.refused(refusal)
+            };
+            return Some(self.reply(
+                number,
+                head,
+                request_id,
+                Outcome {
+                    retry_after_s,
+                    ..outcome
+                },
+            ));
+        }
+        if *fault == Fault::ResetBeforeCommit {
+            self.finish(number, Answer::Reset, None, None);
+            return Some(Ending::Reset);
+        }
+        if *fault == Fault::NoAnswerBeforeCommit {
+            self.finish(number, Answer::Silent, None, None);
+            return Some(Ending::Silence);
+        }
+        None
+    }
+
+    /// Faults that swallow the answer of a call that was carried out.
+    fn strike_after(&self, number: u64, fault: Option<&Fault>) -> Option<Ending> {
+        if fault == Some(&Fault::DropReplyAfterCommit) {
+            self.finish(number, Answer::Dropped, None, None);
+            return Some(Ending::Close);
+        }
+        if fault == Some(&Fault::NoAnswer) {
+            self.finish(number, Answer::Silent, None, None);
+            return Some(Ending::Silence);
+        }
+        None
+    }
+
+    /// A refusal after authentication. Whether the real one signs these is unverified (protocol 3.6): a setting.
+    fn refused(&self, refusal: Refusal) -> Outcome {
+        Outcome {
+            seal: self.settings.sign_refusals.then_some(Twist::None),
+            ..Outcome::unsigned(refusal)
+        }
+    }
+
+    fn reply(&self, number: u64, head: &Head, request_id: &str, outcome: Outcome) -> Ending {
+        let now = self.clock.now();
+        let body = outcome.refusal.as_ref().map(Refusal::body).unwrap_or_default();
+        let mut response = Response::new(Full::new(Bytes::new()));
+        *response.status_mut() = outcome.status;
+        let headers = response.headers_mut();
+        headers.insert(HeaderName::from_static("request-id"), header(request_id));
+        headers.insert(
+            HeaderName::from_static("x-wechatpay-sandbox"),
+            HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
+        );
+        headers.insert(DATE, header(&http_date(now)));
+        let keep_alive = format!("timeout={}", self.settings.keep_alive.as_millis().div_ceil(1000));
+        headers.insert(HeaderName::from_static("keep-alive"), header(&keep_alive));
+        if !body.is_empty() {
+            headers.insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("application/json; charset=utf-8"),
+            );
+        }
+        if let Some(seconds) = outcome.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(twist) = outcome.seal {
+            let key = self.answering_key(&head.headers);
+            self.sealer
+                .seal(headers, key, outcome.status.as_u16(), &body, now.as_second(), twist);
+        }
+        *response.body_mut() = Full::new(Bytes::from(body));
+        self.finish(
+            number,
+            Answer::Sent,
+            Some(outcome.status.as_u16()),
+            outcome.refusal.as_ref(),
+        );
+        Ending::Reply(response)
+    }
+
+    /// The public key for those who ask for it, else what the mode says. An id that is not ours is ignored (unknown).
+    fn answering_key(&self, headers: &HeaderMap) -> &PlatformKey {
+        let wanted = headers
+            .get("wechatpay-serial")
+            .and_then(|wanted| wanted.to_str().ok())
+            .unwrap_or_default();
+        let Identity {
+            public_key,
+            certificate,
+            ..
+        } = &*self.identity;
+        if wanted == public_key.id {
+            return public_key;
+        }
+        if wanted.eq_ignore_ascii_case(&certificate.id) {
+            return certificate;
+        }
+        match self.settings.key_mode {
+            KeyMode::Certificate => certificate,
+            KeyMode::PublicKey => public_key,
+        }
+    }
+
+    fn finish(&self, number: u64, answer: Answer, status: Option<u16>, refusal: Option<&Refusal>) {
+        let call = self.ledger.finish(number, answer, status, refusal);
+        if let (Some(observer), Some(call)) = (&self.settings.observer, call) {
+            observer(&call);
+        }
+    }
+
+    pub(crate) fn moods(&self) -> Moods {
+        *self.lock_moods()
+    }
+
+    pub(crate) fn lock_moods(&self) -> MutexGuard<'_, Moods> {
+        self.moods.lock().expect("no holder of the moods panics")
+    }
+}
+
+impl Outcome {
+    fn unsigned(refusal: Refusal) -> Self {
+        // A test may ask for any number as status; what HTTP cannot carry becomes 500.
+        let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self {
+            status,
+            refusal: Some(refusal),
+            seal: None,
+            retry_after_s: None,
+        }
+    }
+}
+
+/// Unknown path: 404, wrong method: 405, both without a body and before authentication (protocol 3.6).
+fn route(head: &Head) -> Result<(), Refusal> {
+    let path = head.target.split('?').next().unwrap_or_default();
+    if path != "/v3/businesscircle/parkings" {
+        return Err(Refusal::empty(404).hint(format!("there is no {path:?}")));
+    }
+    if head.method != Method::POST {
+        return Err(Refusal::empty(405).hint(format!("{path} takes POST, not {}", head.method)));
+    }
+    Ok(())
+}
+
+fn header(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("ids, dates and digits are header text")
+}
+
+fn http_date(now: Timestamp) -> String {
+    now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// Ours: the real limit is unknown.
+const MAX_BODY: usize = 1 << 20;
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);

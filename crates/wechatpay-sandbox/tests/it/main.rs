@@ -1,0 +1,12 @@
+//! The sandbox over real TLS, seen by a client that shares no code with it.
+
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+mod authentication;
+mod client;
+mod faults;
+mod folder;
+mod life;
+mod parkings;
+#[cfg(unix)]
+mod program;
