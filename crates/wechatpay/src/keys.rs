@@ -347,13 +347,13 @@ impl Certificate {
 
     /// The serial as WeChat Pay writes it: upper-case hex, two digits per byte.
     pub fn serial_no(&self) -> String {
-        self.0
-            .tbs_certificate()
-            .serial_number()
-            .as_bytes()
-            .iter()
-            .map(|byte| format!("{byte:02X}"))
-            .collect()
+        let bytes = self.0.tbs_certificate().serial_number().as_bytes();
+        // DER puts a zero byte before a number whose top bit is set; it is not part of the number.
+        let bytes = bytes
+            .strip_prefix(&[0])
+            .filter(|rest| !rest.is_empty())
+            .unwrap_or(bytes);
+        bytes.iter().map(|byte| format!("{byte:02X}")).collect()
     }
 
     /// Start and end of its validity, in Unix seconds.
@@ -522,10 +522,12 @@ pub(crate) mod tests {
     #[test]
     fn short_keys_are_refused() {
         // 1024 bits, made for this test.
-        let pem = "-----BEGIN PUBLIC KEY-----\nMIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDRhGF7X4A0ZVlEg594WmODVVUI\n\
-                   iiPQs04aLmvfg8SborHss5gQXu0aIdUT6nb5rTh5hD2yfpF2WIW6M8z0WxRhwicg\n\
-                   XwPAhPvpVn4Gwj/pZAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n\
-                   AAAAAAAAAAAAAAAAAQIDAQAB\n-----END PUBLIC KEY-----\n";
+        let pem = "-----BEGIN PUBLIC KEY-----\n\
+                   MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCe77k2WB7HBZPDZ++KLUG4igXL\n\
+                   OqExe6mxIffxF0BWw0ydYJdXHGEMxijdowuGC8IvyjPgcFDTCJxSlOey31Xvm0qb\n\
+                   m57SZgSlxuN6e/tYWtBvSApBAOdbCrUusctm8aiESuLmH5lIFxIt/FfrtNSg9u8e\n\
+                   bhOuWt6xdznwozGpHwIDAQAB\n\
+                   -----END PUBLIC KEY-----\n";
 
         assert!(matches!(
             PlatformKey::from_public_key("00", pem),

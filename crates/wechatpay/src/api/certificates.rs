@@ -13,7 +13,6 @@ use crate::seal::SealError;
 
 /// One platform certificate, opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct PlatformCertificate {
     /// The serial that answers name it by.
     pub serial_no: String,
