@@ -162,7 +162,7 @@ chain! {
 
     /// `v3/parking/reminders/application`
     Application {
-        /// One application: GET.
+        /// One application: GET. The path has this word; parameters follow it: `.query().query("…", …)`.
         query "query" => Call,
         /// Withdraw an application: POST.
         withdraw "withdraw" => Call,
@@ -172,5 +172,61 @@ chain! {
     Security {
         /// Self-test of signing, sealing and notification (回显): POST.
         echo "echo" => Call,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Route;
+    use http::Method;
+
+    #[test]
+    fn every_word_of_the_table_ends_at_its_documented_path() {
+        let v3: V3<()> = Call::new((), Route::new("v3")).into();
+        let (circle, vehicle, reminders) = (v3.businesscircle(), v3.vehicle(), v3.parking().reminders());
+        let table: [(&Call<()>, &str); 19] = [
+            (&circle.parkings(), "/v3/businesscircle/parkings"),
+            (&circle.points().notify(), "/v3/businesscircle/points/notify"),
+            (
+                &circle.user_authorizations().openid("o1"),
+                "/v3/businesscircle/user-authorizations/o1",
+            ),
+            (
+                &circle.users().openid("o/1").points().commit_status(),
+                "/v3/businesscircle/users/o%2F1/points/commit_status",
+            ),
+            (
+                &vehicle.parking().services().find(),
+                "/v3/vehicle/parking/services/find",
+            ),
+            (&vehicle.parking().parkings(), "/v3/vehicle/parking/parkings"),
+            (&vehicle.transactions().parking(), "/v3/vehicle/transactions/parking"),
+            (
+                &vehicle.transactions().out_trade_no("t-1"),
+                "/v3/vehicle/transactions/out-trade-no/t-1",
+            ),
+            (&reminders.application(), "/v3/parking/reminders/application"),
+            (
+                &reminders.application().query().query("parking_lot_audit_no", 1),
+                "/v3/parking/reminders/application/query?parking_lot_audit_no=1",
+            ),
+            (
+                &reminders.application().withdraw(),
+                "/v3/parking/reminders/application/withdraw",
+            ),
+            (&reminders.applications(), "/v3/parking/reminders/applications"),
+            (&reminders.parking_lot(), "/v3/parking/reminders/parking-lot"),
+            (&reminders.entry(), "/v3/parking/reminders/entry"),
+            (&reminders.exit(), "/v3/parking/reminders/exit"),
+            (&reminders.payment(), "/v3/parking/reminders/payment"),
+            (&reminders.ext_payment(), "/v3/parking/reminders/ext-payment"),
+            (&reminders.parking_fee(), "/v3/parking/reminders/parking-fee"),
+            (&v3.security().echo(), "/v3/security/echo"),
+        ];
+
+        for (call, path) in table {
+            assert_eq!(call.request(Method::GET).unwrap().route.resolve().unwrap(), path);
+        }
     }
 }

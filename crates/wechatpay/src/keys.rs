@@ -1,7 +1,8 @@
 //! Keys: what signs, what verifies, what decrypts.
 //!
 //! Lives here: reading keys from files' contents, holding them wiped and out of `Debug`, and the bare operations of each.
-//! Does not live here: what is signed (`sign`), what is verified (`verify`), sealed data (`seal`). Called by all three.
+//! Does not live here: certificates
+//! (`certificate`), what is signed (`sign`), what is verified (`verify`), sealed data (`seal`). Called by all three.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,9 +14,9 @@ use aws_lc_rs::rsa::{
 use aws_lc_rs::signature::{KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use x509_cert::der::{Decode as _, Encode as _};
 use zeroize::Zeroizing;
 
+use crate::certificate::Certificate;
 use crate::pem;
 
 /// Who signs: a merchant (商户) or a service provider (服务商).
@@ -195,7 +196,7 @@ impl PlatformKey {
         Err(KeyError::found("a public key", &blocks))
     }
 
-    fn from_der(id: &str, der: &[u8]) -> Result<PlatformKey, KeyError> {
+    pub(crate) fn from_der(id: &str, der: &[u8]) -> Result<PlatformKey, KeyError> {
         let rejected = || KeyError::Rejected("the public key");
         match id.strip_prefix(PUBLIC_KEY_ID) {
             Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {}
@@ -313,88 +314,6 @@ impl fmt::Debug for PlatformKeys {
     }
 }
 
-/// An X.509 certificate: the merchant's own or one of the platform.
-#[derive(Clone)]
-pub struct Certificate(x509_cert::Certificate);
-
-impl Certificate {
-    /// Reads the first certificate of a PEM text.
-    ///
-    /// # Errors
-    /// When there is none, or it is damaged.
-    pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Certificate, KeyError> {
-        let mut all = Certificate::all_from_pem(pem)?;
-        Ok(all.swap_remove(0))
-    }
-
-    fn all_from_pem(pem: impl AsRef<[u8]>) -> Result<Vec<Certificate>, KeyError> {
-        let blocks = pem::blocks(pem.as_ref())?;
-        let all = blocks
-            .iter()
-            .filter(|block| block.label == "CERTIFICATE")
-            .map(|block| {
-                x509_cert::Certificate::from_der(&block.der)
-                    .map(Certificate)
-                    .map_err(KeyError::Certificate)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        if all.is_empty() {
-            Err(KeyError::found("a certificate", &blocks))
-        } else {
-            Ok(all)
-        }
-    }
-
-    /// The serial as WeChat Pay writes it: upper-case hex, two digits per byte.
-    pub fn serial_no(&self) -> String {
-        let bytes = self.0.tbs_certificate().serial_number().as_bytes();
-        // DER puts a zero byte before a number whose top bit is set; it is not part of the number.
-        let bytes = bytes
-            .strip_prefix(&[0])
-            .filter(|rest| !rest.is_empty())
-            .unwrap_or(bytes);
-        bytes.iter().map(|byte| format!("{byte:02X}")).collect()
-    }
-
-    /// Start and end of its validity, in Unix seconds.
-    pub fn validity(&self) -> (i64, i64) {
-        let validity = self.0.tbs_certificate().validity();
-        let seconds =
-            |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
-        (seconds(validity.not_before), seconds(validity.not_after))
-    }
-
-    /// Whom it was issued to, as RFC 4514 text.
-    pub fn subject(&self) -> String {
-        self.0.tbs_certificate().subject().to_string()
-    }
-
-    /// Who issued it, as RFC 4514 text.
-    pub fn issuer(&self) -> String {
-        self.0.tbs_certificate().issuer().to_string()
-    }
-
-    /// Its public key, under its serial.
-    ///
-    /// # Errors
-    /// When it is not an RSA key of at least 2048 bits.
-    pub fn platform_key(&self) -> Result<PlatformKey, KeyError> {
-        let spki = self
-            .0
-            .tbs_certificate()
-            .subject_public_key_info()
-            .to_der()
-            .map_err(KeyError::Certificate)?;
-        PlatformKey::from_der(&self.serial_no(), &spki)
-    }
-}
-
-impl fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Certificate").field(&self.serial_no()).finish()
-    }
-}
-
 /// A key or certificate that cannot be used. Never holds any part of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -431,7 +350,7 @@ pub enum KeyError {
 }
 
 impl KeyError {
-    fn found(expected: &'static str, blocks: &[pem::Block]) -> KeyError {
+    pub(crate) fn found(expected: &'static str, blocks: &[pem::Block]) -> KeyError {
         let found: Vec<&str> = blocks.iter().map(|block| block.label.as_str()).collect();
         KeyError::Found {
             expected,

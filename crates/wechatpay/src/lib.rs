@@ -49,6 +49,7 @@
 #![warn(missing_docs)]
 
 mod call;
+mod certificate;
 mod client;
 mod error;
 mod indexed;
@@ -69,9 +70,10 @@ pub mod verify;
 
 pub use api::business_circle::{BusinessCircle, FieldError, ParkingState, ParkingStateKind};
 pub use call::Call;
+pub use certificate::Certificate;
 pub use client::{Client, ClientBuilder, Sender, Sending};
 pub use error::{BoxError, Chain, ClockSkew, Detail, Error, Retry, TransportError};
-pub use keys::{ApiV3Key, Certificate, KeyError, Merchant, MerchantKey, PlatformKey, PlatformKeys};
+pub use keys::{ApiV3Key, KeyError, Merchant, MerchantKey, PlatformKey, PlatformKeys};
 pub use request::{BodyError, Request};
 pub use response::Response;
 pub use route::{Route, RouteError};

@@ -158,3 +158,90 @@ impl Caller {
         Ok(signed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::tests::fresh_key;
+    use crate::route::Route;
+    use http::Method;
+    use serde_json::json;
+
+    fn caller() -> Caller {
+        let key = fresh_key().1;
+        let platform = PlatformKeys::new().with(key.public("PUB_KEY_ID_01").unwrap());
+        Caller {
+            merchant: Merchant::new("1900000109", "5157f09e", key),
+            platform,
+            origin: Origin {
+                scheme: Scheme::HTTPS,
+                authority: Authority::from_static("api.mch.weixin.qq.com"),
+            },
+            user_agent: HeaderValue::from_static("test/1"),
+        }
+    }
+
+    #[test]
+    fn the_target_is_signed_exactly_as_it_is_sent() {
+        let caller = caller();
+        let route = Route::new("v3/users/{openid}?x=%41")
+            .bind("openid", "o/1")
+            .query("appid", "wx 1");
+
+        let signed = caller
+            .sign(Request::new(Method::GET, route), 1_554_208_460, "593BEC0C")
+            .unwrap();
+
+        let target = "/v3/users/o%2F1?x=%41&appid=wx%201";
+        assert_eq!(
+            signed.uri().to_string(),
+            format!("https://api.mch.weixin.qq.com{target}")
+        );
+        let signature = caller
+            .merchant
+            .key()
+            .sign(format!("GET\n{target}\n1554208460\n593BEC0C\n\n").as_bytes());
+        assert_eq!(
+            signed.headers()[AUTHORIZATION],
+            format!(
+                "WECHATPAY2-SHA256-RSA2048 mchid=\"1900000109\",nonce_str=\"593BEC0C\",signature=\"{signature}\",\
+                 timestamp=\"1554208460\",serial_no=\"5157F09E\""
+            )
+        );
+        assert!(signed.headers()[AUTHORIZATION].is_sensitive(), "not shown by Debug");
+    }
+
+    #[test]
+    fn headers_of_the_call_win_over_the_usual_ones() {
+        let request = Request::new(Method::POST, "v3/x").json(&json!({})).unwrap();
+        let request = request
+            .header("Accept", "*/*")
+            .unwrap()
+            .header("Wechatpay-Serial", "PUB_KEY_ID_02")
+            .unwrap();
+
+        let signed = caller().sign(request, 0, "n").unwrap();
+
+        let header = |name: &str| signed.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(
+            (header("accept"), header("content-type")),
+            ("*/*".to_owned(), "application/json".to_owned())
+        );
+        assert_eq!(
+            (header("wechatpay-serial"), header("user-agent")),
+            ("PUB_KEY_ID_02".to_owned(), "test/1".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_mistake_in_the_path_names_the_template_and_no_value() {
+        let route = Route::new("v3/users/{openid}/{other}").bind("openid", "oUpF8u");
+
+        let error = caller().sign(Request::new(Method::GET, route), 0, "n").unwrap_err();
+
+        assert_eq!(
+            crate::error::Chain(&error).to_string(),
+            "could not build the request for v3/users/{openid}/{other}: {other} is not bound"
+        );
+    }
+}
