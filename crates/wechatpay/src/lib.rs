@@ -1,1 +1,82 @@
-//! Placeholder while the workspace is laid out.
+//! WeChat Pay APIv3 (微信支付) for Rust: every endpoint in six calling styles, signed and verified.
+//!
+//! ```no_run
+//! use serde_json::json;
+//! use wechatpay::{Client, Merchant, MerchantKey, PlatformKeys};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = MerchantKey::from_pem(std::fs::read("apiclient_key.pem")?)?;
+//! let merchant = Merchant::new("1900000109", "5157F09EFDC096DE15EBE81A47057A7232F1B8E1", key);
+//! let platform = PlatformKeys::new()
+//!     .with_public_key("PUB_KEY_ID_0119000001092024101100397200000006", std::fs::read("pub_key.pem")?)?;
+//! let client = Client::builder(merchant, platform).build()?;
+//!
+//! let state = json!({
+//!     "brandid": 1000, "appid": "wx931386123456789e", "openid": "oUpF8uMuAJOM2pxb1Q",
+//!     "plate_number": "粤B888888", "state": "IN", "time": "2022-06-01T10:43:39+08:00",
+//! });
+//! client.v3().businesscircle().parkings().post(&state).await?; // pure chain (纯链式)
+//! client.chain("v3/businesscircle/parkings").post(&state).await?; // declared (声明式)
+//! client["v3/businesscircle/parkings"].post(&state).await?; // indexed (属性式)
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The same three work on [`blocking::Client`] without `.await`.
+//!
+//! # Guide
+//!
+//! **Endpoints.** Write the path as the documentation does. Path variables are named and bound:
+//! `client.chain("v3/businesscircle/user-authorizations/{openid}").bind("openid", id).query("appid", appid).get()`. The
+//! pure chain has methods for the business circle, vehicle parking and parking reminders; `.seg("…")` reaches the rest.
+//! `client["…"]` takes text of the program only, so that what it keeps is bounded.
+//!
+//! **Bodies** are anything `Serialize`: `json!({…})` with the documentation's own fields, or the typed requests in
+//! [`api`], whose fields are checked before sending. `null` and emoji are refused, because APIv3 refuses them.
+//!
+//! **Answers.** A success is believed only when its signature checks out; [`Response::json`] reads it. A refusal is
+//! [`Error::Api`] and says with `verified` whether it was signed.
+//!
+//! **Errors.** [`Error::retry`] says whether to try again, [`Error::is_ambiguous`] whether WeChat Pay may have acted all
+//! the same, [`Chain`] prints one with its causes. Nothing is repeated behind your back once a byte was sent.
+//!
+//! **Keys.** [`PlatformKeys`] holds the WeChat Pay public key and any number of platform certificates side by side; the
+//! answer's `Wechatpay-Serial` chooses. Private keys are wiped when dropped, and no `Debug` shows them.
+//!
+//! **Bounds.** Calls in flight, waiting time, connecting, answering and the size of an answer are bounded; see
+//! [`ClientBuilder`]. The check of the server's certificate has no switch.
+
+#![warn(missing_docs)]
+
+mod call;
+mod certificate;
+mod client;
+mod error;
+mod indexed;
+mod keys;
+mod pem;
+mod request;
+mod response;
+mod route;
+mod transport;
+
+pub mod api;
+pub mod blocking;
+pub mod chain;
+pub mod notify;
+pub mod seal;
+pub mod sign;
+pub mod verify;
+
+pub use api::business_circle::{BusinessCircle, FieldError, ParkingState, ParkingStateKind};
+pub use call::Call;
+pub use certificate::Certificate;
+pub use client::{Client, ClientBuilder, Sender, Sending};
+pub use error::{BoxError, Chain, ClockSkew, Detail, Error, Retry, TransportError};
+pub use keys::{ApiV3Key, KeyError, Merchant, MerchantKey, PlatformKey, PlatformKeys};
+pub use request::{BodyError, Request};
+pub use response::Response;
+pub use route::{Route, RouteError};
+pub use seal::SealError;
+pub use transport::{Exchange, Transport};
+pub use verify::VerifyError;

@@ -1,0 +1,167 @@
+//! Sealed data: AES-256-GCM in callbacks and certificates, RSA-OAEP in sensitive fields (敏感信息加密).
+//!
+//! Lives here: opening and sealing both, and the digest of uploads. Does not live here: keys (`keys`), the envelopes
+//! around sealed data (`notify`, `api`; the callers).
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rsa::OAEP_SHA1_MGF1SHA1;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::keys::{ApiV3Key, MerchantKey, PlatformKey};
+
+impl ApiV3Key {
+    /// Opens AES-256-GCM. Nonce and associated data are taken as they stand; the last 16 bytes of the ciphertext are
+    /// the tag.
+    ///
+    /// # Errors
+    /// When the base64, the nonce's length, or the tag is wrong; then there is no plaintext.
+    pub fn open(&self, nonce: &str, associated_data: &str, ciphertext_b64: &str) -> Result<Vec<u8>, SealError> {
+        let mut sealed = STANDARD.decode(ciphertext_b64).map_err(|_| SealError::Base64)?;
+        let opened = self
+            .gcm()
+            .open_in_place(gcm_nonce(nonce)?, Aad::from(associated_data), &mut sealed)
+            .map_err(|_| SealError::Open("the APIv3 key"))?
+            .len();
+        sealed.truncate(opened);
+        Ok(sealed)
+    }
+
+    /// Seals with AES-256-GCM; base64 of ciphertext and tag. A nonce must never be used twice with one key.
+    ///
+    /// # Errors
+    /// When the nonce has not 12 bytes.
+    pub fn seal(&self, nonce: &str, associated_data: &str, plaintext: &[u8]) -> Result<String, SealError> {
+        let mut sealed = plaintext.to_vec();
+        self.gcm()
+            .seal_in_place_append_tag(gcm_nonce(nonce)?, Aad::from(associated_data), &mut sealed)
+            .map_err(|_| SealError::TooLong(usize::MAX))?;
+        Ok(STANDARD.encode(sealed))
+    }
+
+    fn gcm(&self) -> LessSafeKey {
+        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, self.bytes()).expect("the key has 32 bytes"))
+    }
+}
+
+impl PlatformKey {
+    /// Seals a sensitive field for WeChat Pay: RSA-OAEP with SHA-1, base64. Send the key's id as `Wechatpay-Serial`.
+    ///
+    /// # Errors
+    /// When the text is too long: 214 bytes for a key of 2048 bits.
+    pub fn seal(&self, plaintext: &str) -> Result<String, SealError> {
+        let key = self.sealing();
+        let max = key.max_plaintext_size(&OAEP_SHA1_MGF1SHA1);
+        let mut sealed = vec![0; key.ciphertext_size()];
+        if plaintext.len() > max {
+            return Err(SealError::TooLong(max));
+        }
+        let sealed = key
+            .encrypt(&OAEP_SHA1_MGF1SHA1, plaintext.as_bytes(), &mut sealed, None)
+            .map_err(|_| SealError::TooLong(max))?;
+        Ok(STANDARD.encode(sealed))
+    }
+}
+
+impl MerchantKey {
+    /// Opens a sensitive field that WeChat Pay sealed for the merchant: RSA-OAEP with SHA-1.
+    ///
+    /// # Errors
+    /// When the base64 is wrong, or it was not sealed for this key.
+    pub fn open(&self, ciphertext_b64: &str) -> Result<Vec<u8>, SealError> {
+        let refused = SealError::Open("the merchant key");
+        let sealed = STANDARD.decode(ciphertext_b64).map_err(|_| SealError::Base64)?;
+        if sealed.len() != self.opening().key_size_bytes() {
+            return Err(refused);
+        }
+        let mut opened = vec![0; self.opening().min_output_size()];
+        let length = match self.opening().decrypt(&OAEP_SHA1_MGF1SHA1, &sealed, &mut opened, None) {
+            Ok(plaintext) => plaintext.len(),
+            Err(_) => return Err(refused),
+        };
+        opened.truncate(length);
+        Ok(opened)
+    }
+}
+
+/// The SHA-256 digest in lower-case hex, as uploads and downloads name it.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    digest(&SHA256, bytes)
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Sealed data that cannot be opened, or data that cannot be sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// The ciphertext is not strict base64.
+    #[error("the ciphertext is not base64")]
+    Base64,
+    /// AES-GCM takes nonces of 12 bytes.
+    #[error("the nonce must have 12 bytes, this one has {0}")]
+    Nonce(usize),
+    /// It was sealed for another key, or was damaged.
+    #[error("it cannot be opened with {0}: it was sealed for another key, or was damaged")]
+    Open(&'static str),
+    /// The plaintext is longer than the key can seal.
+    #[error("the text is longer than {0} bytes")]
+    TooLong(usize),
+}
+
+fn gcm_nonce(nonce: &str) -> Result<Nonce, SealError> {
+    let bytes: [u8; NONCE_LEN] = nonce.as_bytes().try_into().map_err(|_| SealError::Nonce(nonce.len()))?;
+    Ok(Nonce::assume_unique_for_key(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::tests::fresh_key;
+
+    fn key() -> ApiV3Key {
+        ApiV3Key::new("0123456789abcdef0123456789ABCDEF").unwrap()
+    }
+
+    #[test]
+    fn what_was_sealed_opens_with_the_same_context_only() {
+        let sealed = key().seal("0123456789ab", "certificate", b"hello").unwrap();
+
+        assert_eq!(key().open("0123456789ab", "certificate", &sealed).unwrap(), b"hello");
+        assert!(key().open("0123456789ab", "", &sealed).is_err());
+        assert!(key().open("0123456789aX", "certificate", &sealed).is_err());
+        assert!(
+            ApiV3Key::new([0; 32])
+                .unwrap()
+                .open("0123456789ab", "certificate", &sealed)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn damage_is_an_error_and_no_panic() {
+        assert_eq!(key().open("short", "", "AAAA"), Err(SealError::Nonce(5)));
+        assert_eq!(key().open("0123456789ab", "", "A*"), Err(SealError::Base64));
+        for short in ["", "AAAA", "AAAAAAAAAAAAAAAAAAAA"] {
+            assert_eq!(
+                key().open("0123456789ab", "", short),
+                Err(SealError::Open("the APIv3 key"))
+            );
+        }
+    }
+
+    #[test]
+    fn sensitive_fields_go_both_ways_up_to_214_bytes() {
+        let key = fresh_key().1;
+        let public = key.public("00").unwrap();
+        let longest = "字".repeat(71);
+
+        assert_eq!(key.open(&public.seal(&longest).unwrap()).unwrap(), longest.as_bytes());
+        assert_eq!(public.seal(&"x".repeat(215)), Err(SealError::TooLong(214)));
+        assert!(fresh_key().1.open(&public.seal("x").unwrap()).is_err());
+        assert!(key.open("").is_err() && key.open("AAAA").is_err());
+    }
+}
