@@ -2,7 +2,7 @@
 
 mod config;
 pub mod gate;
-mod members;
+pub(crate) mod members;
 pub mod plate;
 mod send;
 mod serve;

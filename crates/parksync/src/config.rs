@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use sections::{
-    ApiKey, Circle, Config, Delivery, Gate, GateDirection, Log, LogFormat, Lot, Merchant, Role, VaultFile, Zone,
+    ApiKey, Circle, Config, Delivery, Gate, GateDirection, Log, LogFormat, Lot, Merchant, PolicySettings, Role, Server,
+    StoreFile, VaultFile, Zone,
 };
 
 /// The reference: every setting with its default.

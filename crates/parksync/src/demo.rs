@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
 use wechatpay_sandbox::{Fault, FaultPlan, Sandbox};
 
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, members};
 use crate::clock::Clock;
 use crate::config;
 use crate::service::Service;
@@ -61,10 +61,8 @@ pub(crate) async fn run(arguments: &DemoArgs) -> Result<Exit, Failure> {
     writeln!(out, "  sandbox 沙箱   {}  (its own CA; WeChat Pay's checks, refusals and signatures)", sandbox.base_url())?;
     writeln!(out, "  service 服务   http://{}  (SQLite in {})", service.address(), folder.path().display())?;
 
-    let imported = crate::cli::members::import_file(&config, &folder.path().join("members.csv"))
-        .await
-        .map_err(|failure| failure.hint("this is a fault of the demo"))?;
-    writeln!(out, "  members 会员   {imported} plates bound, imported from members.csv\n")?;
+    let imported = members::import_file(&config, service.store(), &folder.path().join("members.csv"), None).await?;
+    writeln!(out, "  members 会员   {} plates bound, imported from members.csv\n", imported.added)?;
 
     let gate_key = config::read_secret(&written.gate_key).map_err(|error| broken("no gate key")(&error))?;
     let admin_key = config::read_secret(&written.admin_key).map_err(|error| broken("no admin key")(&error))?;

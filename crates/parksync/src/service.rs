@@ -99,8 +99,8 @@ impl Service {
 
     /// Its store.
     #[must_use]
-    pub fn store(&self) -> &dyn Store {
-        &*self.store
+    pub fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
     }
 
     /// Stops: first no new requests, then no new calls; what is under way finishes and is written down.

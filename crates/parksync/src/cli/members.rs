@@ -149,12 +149,13 @@ struct Line {
     plate: Plate,
 }
 
-#[derive(Default)]
-struct Report {
-    lines: u64,
-    bad: u64,
-    added: u64,
-    inside: u64,
+/// What an import came to.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) lines: u64,
+    pub(crate) bad: u64,
+    pub(crate) added: u64,
+    pub(crate) inside: u64,
 }
 
 async fn import(config: &Config, store: Arc<dyn Store>, path: &Path, circle: Option<String>) -> Result<Exit, Failure> {
@@ -165,7 +166,7 @@ async fn import(config: &Config, store: Arc<dyn Store>, path: &Path, circle: Opt
 }
 
 /// Imports a file line by line. Bad lines are told on stderr and left out.
-async fn import_file(config: &Config, store: Arc<dyn Store>, path: &Path, circle: Option<&str>) -> Result<Report, Failure> {
+pub(crate) async fn import_file(config: &Config, store: Arc<dyn Store>, path: &Path, circle: Option<&str>) -> Result<Report, Failure> {
     let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
     let (size, file) = opened.map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot read {}", path.display())).cause(error.to_string())

@@ -20,7 +20,7 @@ use crate::ingest::Format;
 #[expect(missing_docs, reason = "the reference is config.default.toml")]
 pub struct Config {
     pub server: Server,
-    pub store: Store,
+    pub store: StoreFile,
     pub vault: VaultFile,
     pub delivery: Delivery,
     pub policy: PolicySettings,
@@ -45,7 +45,7 @@ pub struct Server {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Store {
+pub struct StoreFile {
     pub path: PathBuf,
 }
 
@@ -237,16 +237,11 @@ impl FromStr for Zone {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let zone = if text.starts_with(['+', '-']) { TimeZone::posix(&posix(text)) } else { TimeZone::get(text) };
-        zone.map(|zone| Self { text: text.to_owned(), zone })
+        jiff::fmt::temporal::DateTimeParser::new()
+            .parse_time_zone(text)
+            .map(|zone| Self { text: text.to_owned(), zone })
             .map_err(|_| format!("\"{text}\" is no time zone: write an offset such as +08:00 or a name such as Asia/Shanghai"))
     }
-}
-
-/// The POSIX name of a fixed offset, whose sign is the other way round.
-fn posix(offset: &str) -> String {
-    let (sign, rest) = offset.split_at(1);
-    format!("<{offset}>{}{rest}", if sign == "+" { "-" } else { "+" })
 }
 
 impl Serialize for Zone {

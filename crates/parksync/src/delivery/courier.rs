@@ -50,7 +50,7 @@ impl Courier for WechatCourier {
         };
         let state = parking_state(road, delivery);
         match road.client.business_circle().report_parking(&state).await {
-            Ok(accepted) => Outcome::Accepted { request_id: accepted.request_id().to_owned() },
+            Ok(accepted) => Outcome::Accepted { request_id: accepted.request_id().unwrap_or_default().to_owned() },
             Err(error) => outcome(&error),
         }
     }

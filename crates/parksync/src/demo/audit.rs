@@ -80,8 +80,8 @@ impl Audit {
         let tally = &day.tally;
         let mut row = |label: &str, value: String, note: String| {
             // A Chinese character is two columns wide.
-            let width: usize = label.chars().map(|character| if character.is_ascii() { 1 } else { 2 }).sum();
-            writeln!(out, "  {label}{}{value:>8}   {note}", " ".repeat(34_usize.saturating_sub(width)))
+            let width: usize = label.chars().map(|character| if character < '\u{2e80}' { 1 } else { 2 }).sum();
+            writeln!(out, "  {label}{}{value:>8}   {note}", " ".repeat(36_usize.saturating_sub(width)))
         };
         row("messages of gates 消息", day.steps().len().to_string(), format!("{} cars, in {:.1} s", tally.cars, took.as_secs_f64()))?;
         row("events 事件", sum("event", None).to_string(), String::new())?;

@@ -179,10 +179,11 @@ impl Day {
                 self.passage(&plate, number, lot, Direction::Out, leaves, dice, &mut reads, replay, late_bind);
             }
             first_stay.get_or_insert((enters, leaves));
-            if !dice.one_in(5) {
+            // One in three comes back: fetched somebody, had lunch elsewhere.
+            if !dice.one_in(3) {
                 break;
             }
-            enters = leaves + 900 + dice.up_to(2 * 3600);
+            enters = leaves + 900 + dice.up_to(3600);
         }
         for openid in openids {
             let told = told(&reads, None);

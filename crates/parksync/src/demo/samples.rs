@@ -30,6 +30,9 @@ const SAMPLES: [(&str, &str, &str); 10] = samples![
     "P3" "huaxia-httppost-mode5-form.txt",
 ];
 
+/// Characters of an answer that are printed.
+const ANSWER_SHOWN: usize = 70;
+
 /// Posts them all and says what each gate was told.
 pub(super) async fn play(player: &Player, out: &mut impl Write) -> Result<(), Failure> {
     writeln!(out, "Real camera messages first 真实相机报文:")?;
@@ -43,7 +46,10 @@ pub(super) async fn play(player: &Player, out: &mut impl Write) -> Result<(), Fa
         if !status.is_success() {
             return Err(Failure::new(Exit::Unexpected, format!("{name} was refused with {status}")));
         }
-        writeln!(out, "  {name:46} {:24} answered {}", made_of(lot, content_type, body), String::from_utf8_lossy(&answer))?;
+        let answer = String::from_utf8_lossy(&answer).replace(['\r', '\n'], "");
+        let shown: String = answer.chars().take(ANSWER_SHOWN).collect();
+        let cut = if shown.len() < answer.len() { "…" } else { "" };
+        writeln!(out, "  {name:46} {:22} answered {shown}{cut}", made_of(lot, content_type, body))?;
     }
     writeln!(out)?;
     Ok(())

@@ -1,0 +1,66 @@
+//! `/v1/events`: a system that speaks for several lots posts events in our own JSON, one or many, and hears about each.
+
+use std::borrow::Cow;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::intake::{self, Intake};
+use super::problem::Problem;
+use super::{Lot, Web};
+use crate::ingest::generic::{self, Resolved};
+use crate::ingest::{Item, Message, Reason};
+
+pub(super) async fn receive(State(web): State<Web>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
+    match take(&web, &headers, body).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn take(web: &Web, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    let body = intake::body(body)?;
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let message = Message { content_type, body: &body, received_at: web.clock.now() };
+    let entries = generic::parse_batch(&message, |lot, gate| source(web, lot, gate))
+        .map_err(|malformed| Problem::new(400, "malformed", malformed.reason.sentence).field(malformed.field))?;
+    let mut intake = Intake::default();
+    for entry in entries {
+        match (lot(web, entry.lot.as_deref()), entry.item) {
+            (Some((id, lot)), item) => intake.add(id, lot, entry.gate.as_deref(), item, message.received_at),
+            (None, Item::Rejected { field, reason, .. }) => intake.refuse(field, &reason),
+            (None, _) => intake.refuse("lot", &unknown_lot()),
+        }
+    }
+    let results = intake.store(web).await?;
+    let rejected = results.iter().filter(|result| result.is_rejected()).count();
+    // All bad is the sender's mistake; a part of a batch must not make it send the rest again.
+    let status = if rejected > 0 && rejected == results.len() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    Ok((status, Json(json!({ "rejected": rejected, "results": results }))).into_response())
+}
+
+fn lot<'a>(web: &'a Web, id: Option<&str>) -> Option<(&'a str, &'a Lot)> {
+    web.site.lots.get_key_value(id?).map(|(id, lot)| (id.as_str(), lot))
+}
+
+/// What is configured for the lot and gate that an event names.
+fn source<'a>(web: &'a Web, lot_id: Option<&str>, gate_id: Option<&str>) -> Resolved<'a> {
+    let Some(lot_id) = lot_id else {
+        return Err(("lot", Reason::new("missing", "the event names no lot")));
+    };
+    let Some((_, lot)) = lot(web, Some(lot_id)) else { return Err(("lot", unknown_lot())) };
+    match gate_id.map(|id| lot.gates.get(id)) {
+        None => Ok(Cow::Borrowed(&lot.source)),
+        Some(Some(gate)) => Ok(Cow::Borrowed(&gate.source)),
+        Some(None) => Err(("gate", Reason::new("unknown-gate", "no such gate is configured in this lot"))),
+    }
+}
+
+fn unknown_lot() -> Reason {
+    Reason::new("unknown-lot", "no such lot is configured")
+}
