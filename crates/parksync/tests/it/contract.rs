@@ -1,0 +1,283 @@
+//! What every store owes the service. Each case runs against every store; today that is SQLite.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use parksync::domain::delivery::{Outcome, Verdict};
+use parksync::domain::gate::{Direction, Read, TimeSource};
+use parksync::domain::member::{MemberKey, Openid};
+use parksync::domain::plate::Plate;
+use parksync::domain::presence::Policy;
+use parksync::store::sqlite::{OpenError, SqliteStore};
+use parksync::store::vault::Vault;
+use parksync::store::{GateEvent, Lease, NeverSent, Recorded, Settled, Store};
+
+const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+}
+
+fn plate(number: u32) -> Plate {
+    Plate::from_stored(format!("宁Y{number:05}"))
+}
+
+fn member(number: u32) -> MemberKey {
+    let openid = Openid::parse(&format!("openid-{number}")).unwrap();
+    MemberKey { circle: "mall".to_owned(), appid: "wx1".to_owned(), openid }
+}
+
+fn event(number: u32, state: Direction, seconds: i64) -> GateEvent {
+    GateEvent {
+        circle: "mall".to_owned(),
+        lot: "P1".to_owned(),
+        gate: Some("E1".to_owned()),
+        read: Read {
+            plate: plate(number),
+            state,
+            at: at(seconds),
+            time_source: TimeSource::Sender,
+            record_id: None,
+            device: None,
+            replayed: false,
+        },
+        received_at: at(seconds),
+        policy: Policy::default(),
+    }
+}
+
+fn settled(lease: Lease, outcome: Outcome, verdict: Verdict) -> Settled {
+    Settled { began_at: lease.head.at, lease, took_ms: 1, outcome, verdict }
+}
+
+fn delivered(lease: Lease) -> Settled {
+    settled(lease, Outcome::Accepted { request_id: "r".to_owned() }, Verdict::Delivered)
+}
+
+async fn record(store: &dyn Store, event: GateEvent) -> Recorded {
+    store.record(vec![event], Vec::new()).await.unwrap()[0]
+}
+
+/// Runs a case on every store.
+async fn on_every_store<F: Future<Output = ()>>(case: impl Fn(Arc<dyn Store>) -> F) {
+    let folder = tempfile::tempdir().unwrap();
+    case(Arc::new(open(&folder.path().join("parksync.db")).unwrap())).await;
+}
+
+fn open(path: &Path) -> Result<SqliteStore, OpenError> {
+    SqliteStore::open(path, Arc::new(Vault::from_key_file(KEY).unwrap()))
+}
+
+#[tokio::test]
+async fn an_event_is_recorded_once() {
+    on_every_store(|store| async move {
+        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+
+        assert_eq!(record(&*store, event(1, Direction::In, 10)).await, Recorded::Queued(1));
+        assert_eq!(record(&*store, event(1, Direction::In, 10)).await, Recorded::Duplicate);
+        assert_eq!(record(&*store, event(1, Direction::In, 40)).await, Recorded::Merged);
+        assert_eq!(record(&*store, event(2, Direction::In, 10)).await, Recorded::NoMember);
+        assert_eq!(store.claim(at(60), 10).await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lane_has_one_message_out_and_keeps_its_order() {
+    on_every_store(|store| async move {
+        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        record(&*store, event(1, Direction::Out, 600)).await;
+        record(&*store, event(1, Direction::In, 300)).await;
+
+        let first = store.claim(at(700), 10).await.unwrap();
+        assert_eq!(first.iter().map(|lease| lease.head.state).collect::<Vec<_>>(), [Direction::In]);
+        assert!(store.claim(at(700), 10).await.unwrap().is_empty());
+
+        store.settle(first.into_iter().map(delivered).collect()).await.unwrap();
+        let second = store.claim(at(700), 10).await.unwrap();
+        assert_eq!(second[0].head.state, Direction::Out);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lanes_do_not_wait_for_each_other_and_a_claim_is_bounded() {
+    on_every_store(|store| async move {
+        for number in 0..5 {
+            store.bind(member(number), vec![plate(number)], at(0)).await.unwrap();
+            record(&*store, event(number, Direction::In, 10)).await;
+        }
+
+        assert_eq!(store.claim(at(20), 3).await.unwrap().len(), 3);
+        assert_eq!(store.claim(at(20), 3).await.unwrap().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_retry_waits_for_its_time_and_stays_the_head() {
+    on_every_store(|store| async move {
+        store.bind(member(1), vec![plate(1), plate(2)], at(0)).await.unwrap();
+        record(&*store, event(1, Direction::In, 100)).await;
+        let lease = store.claim(at(100), 1).await.unwrap().remove(0);
+        let lost = Outcome::Unknown { why: "no reply".to_owned() };
+        let again = Verdict::RetryAt { at: at(130), counts: true };
+        store.settle(vec![settled(lease, lost, again)]).await.unwrap();
+        // An older event of the member's other car arrives; the message that may have been sent goes first all the same.
+        record(&*store, GateEvent { received_at: at(110), ..event(2, Direction::In, 90) }).await;
+
+        assert!(store.claim(at(129), 1).await.unwrap().is_empty());
+        assert_eq!(store.next_due().await.unwrap(), Some(at(130)));
+        let lease = store.claim(at(130), 1).await.unwrap().remove(0);
+        assert_eq!((lease.head.at, lease.head.tries), (at(100), 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_may_have_been_sent_is_not_overtaken() {
+    on_every_store(|store| async move {
+        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        record(&*store, event(1, Direction::Out, 600)).await;
+        let lease = store.claim(at(600), 1).await.unwrap();
+
+        assert_eq!(record(&*store, GateEvent { received_at: at(610), ..event(1, Direction::In, 300) }).await, Recorded::History);
+        store.settle(lease.into_iter().map(delivered).collect()).await.unwrap();
+        assert_eq!(record(&*store, GateEvent { received_at: at(620), ..event(1, Direction::In, 400) }).await, Recorded::History);
+        assert!(store.claim(at(9999), 1).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_claim_cannot_settle() {
+    on_every_store(|store| async move {
+        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        record(&*store, event(1, Direction::In, 10)).await;
+        let lease = store.claim(at(10), 1).await.unwrap().remove(0);
+        let older = Lease { epoch: lease.epoch - 1, ..lease.clone() };
+
+        assert_eq!(store.settle(vec![delivered(older)]).await.unwrap(), 1);
+        assert_eq!(store.settle(vec![delivered(lease.clone())]).await.unwrap(), 0);
+        assert_eq!(store.settle(vec![delivered(lease)]).await.unwrap(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_member_who_leaves_is_not_told_of_any_more() {
+    on_every_store(|store| async move {
+        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        record(&*store, event(1, Direction::In, 10)).await;
+        record(&*store, event(1, Direction::Out, 200)).await;
+        let in_flight = store.claim(at(200), 1).await.unwrap().remove(0);
+
+        let unbound = store.unbind(member(1), Vec::new(), at(210)).await.unwrap();
+        assert_eq!((unbound.removed, unbound.withdrawn), (1, 2));
+        let lost = Outcome::Unknown { why: "no reply".to_owned() };
+        let again = Verdict::RetryAt { at: at(220), counts: true };
+        store.settle(vec![settled(in_flight, lost, again)]).await.unwrap();
+
+        assert!(store.claim(at(9999), 10).await.unwrap().is_empty());
+        assert_eq!(waiting(&*store).await, 0);
+        assert_eq!(record(&*store, event(1, Direction::In, 9999)).await, Recorded::NoMember);
+    })
+    .await;
+}
+
+async fn waiting(store: &dyn Store) -> i64 {
+    let counters = store.counters().await.unwrap();
+    counters.iter().filter(|counter| counter.name == "waiting").map(|counter| counter.value).sum()
+}
+
+#[tokio::test]
+async fn counters_are_kept() {
+    on_every_store(|store| async move {
+        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        let never = NeverSent { lot: "P1".to_owned(), reason: "no-plate-read" };
+        store.record(vec![event(1, Direction::In, 10), event(2, Direction::In, 10)], vec![never]).await.unwrap();
+
+        let counters = store.counters().await.unwrap();
+        let value = |name: &str, word: &str| {
+            counters.iter().find(|counter| counter.name == name && counter.word == word).map(|counter| counter.value)
+        };
+        assert_eq!(value("event", "queued"), Some(1));
+        assert_eq!(value("event", "no-member"), Some(1));
+        assert_eq!(value("never", "no-plate-read"), Some(1));
+        assert_eq!(value("waiting", "waiting"), Some(1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn members_come_page_by_page() {
+    on_every_store(|store| async move {
+        for number in 0..5 {
+            store.bind(member(number), vec![plate(number)], at(0)).await.unwrap();
+        }
+
+        let (first, next) = store.members(None, 0, 3).await.unwrap();
+        let (second, end) = store.members(None, next.unwrap(), 3).await.unwrap();
+        assert_eq!((first.len(), second.len(), end), (3, 2, None));
+        assert_eq!(first[0].plates, [plate(0)]);
+        assert!(store.members(Some("other".to_owned()), 0, 3).await.unwrap().0.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_killed_process_held_is_free_again_and_goes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("parksync.db");
+    {
+        let store = open(&path).unwrap();
+        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        record(&store, event(1, Direction::In, 10)).await;
+        store.claim(at(10), 1).await.unwrap();
+    }
+    let store = open(&path).unwrap();
+    assert!(store.claim(at(999), 1).await.unwrap().is_empty());
+    let _lock = store.serve(&path).await.unwrap();
+
+    let lease = store.claim(at(999), 1).await.unwrap().remove(0);
+    assert_eq!(lease.head.at, at(10));
+}
+
+#[tokio::test]
+async fn one_process_serves_a_database_with_its_own_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path: PathBuf = folder.path().join("parksync.db");
+    let store = open(&path).unwrap();
+    let lock = store.serve(&path).await.unwrap();
+
+    assert!(matches!(open(&path).unwrap().serve(&path).await, Err(OpenError::Served { .. })));
+    drop(lock);
+    assert!(open(&path).unwrap().serve(&path).await.is_ok());
+    let other = Vault::from_key_file(&KEY.replace('0', "1")).unwrap();
+    assert!(matches!(SqliteStore::open(&path, Arc::new(other)), Err(OpenError::WrongVault { .. })));
+}
+
+#[tokio::test]
+async fn a_newer_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("parksync.db");
+    drop(open(&path).unwrap());
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+
+    assert!(matches!(open(&path), Err(OpenError::Newer { found: 99, .. })));
+}
+
+#[tokio::test]
+async fn a_late_bind_tells_the_entry_of_a_day_at_most() {
+    on_every_store(|store| async move {
+        record(&*store, event(1, Direction::In, 0)).await;
+        record(&*store, event(2, Direction::In, 0)).await;
+        let day = SignedDuration::from_hours(24);
+
+        assert_eq!(store.bind(member(1), vec![plate(1)], at(0) + day).await.unwrap().inside, 1);
+        assert_eq!(store.bind(member(2), vec![plate(2)], at(1) + day).await.unwrap().inside, 0);
+    })
+    .await;
+}
