@@ -3,3 +3,4 @@
 //! Modules in reading order; ARCHITECTURE.md tells how they meet.
 
 pub mod domain;
+pub mod ingest;
