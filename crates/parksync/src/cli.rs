@@ -171,7 +171,14 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
             let config = load(&path)?;
             runtime()?.block_on(members::run(&config, command))
         }
-        Command::Gate { command: GateCommand::Try(arguments) } => Ok(gate::run(&arguments)?),
+        Command::Gate { command: GateCommand::Try(arguments) } => {
+            let tried = gate::run(&arguments, crate::clock::Clock::system().now(), std::io::stdout().lock())
+                .map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))?;
+            Ok(match tried {
+                gate::Exit::Understood => Exit::Done,
+                gate::Exit::NotUnderstood => Exit::Usage,
+            })
+        }
         Command::Plate { command: PlateCommand::Check } => {
             plate::check(std::io::stdin().lock(), std::io::stdout().lock())?;
             Ok(Exit::Done)

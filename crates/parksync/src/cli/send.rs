@@ -6,12 +6,12 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::gate::DirectionArg;
 use super::serve::start_failure;
 use super::{Exit, Failure};
 use crate::config::Config;
 use crate::delivery::courier::{Courier, WechatCourier};
 use crate::domain::delivery::{Delivery, Outcome};
+use crate::domain::gate::Direction;
 use crate::domain::member::{MemberKey, Openid};
 use crate::domain::plate;
 use crate::service;
@@ -33,8 +33,8 @@ pub(super) struct SendArgs {
     #[arg(long)]
     plate: String,
     /// in or out
-    #[arg(long)]
-    state: DirectionArg,
+    #[arg(long, value_parser = super::gate::parse_direction)]
+    state: Direction,
     /// When, as 2024-07-04T15:30:00+08:00; now by default
     #[arg(long)]
     time: Option<Timestamp>,
@@ -60,7 +60,7 @@ pub(super) async fn run(config: &Config, arguments: &SendArgs) -> Result<Exit, F
         id: 0,
         member: MemberKey { circle: circle.id.clone(), appid, openid },
         plate,
-        state: arguments.state.into(),
+        state: arguments.state,
         at: arguments.time.unwrap_or(now),
         enqueued_at: now,
         tries: 0,

@@ -1,0 +1,118 @@
+//! Times as senders write them, before zone and plausibility are settled.
+//!
+//! Whether a time is fresh, late or in the future is the domain's business. Called by the formats and `crossing`.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::DateTimeParser;
+use jiff::tz::TimeZone;
+
+/// What a sender says about the time of a crossing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Nothing.
+    Missing,
+    /// An instant.
+    At(Timestamp),
+    /// The sender's wall clock, without a zone.
+    Local(DateTime),
+    /// Something that is no time.
+    Unreadable,
+}
+
+impl Told {
+    /// Seconds since 1970.
+    pub(super) fn from_unix(seconds: i64) -> Self {
+        Timestamp::from_second(seconds).map_or(Self::Unreadable, Self::At)
+    }
+
+    /// RFC 3339, or the same without an offset. Blank text says nothing.
+    pub(super) fn from_text(text: &str) -> Self {
+        let text = text.trim();
+        if text.is_empty() {
+            return Self::Missing;
+        }
+        // A date alone would pass for midnight.
+        if text.len() > 64 || !text.contains(':') {
+            return Self::Unreadable;
+        }
+        let parser = DateTimeParser::new();
+        match (parser.parse_timestamp(text), parser.parse_datetime(text)) {
+            (Ok(at), _) => Self::At(at),
+            (Err(_), Ok(local)) => Self::Local(local),
+            (Err(_), Err(_)) => Self::Unreadable,
+        }
+    }
+}
+
+/// The instant of a wall clock in a zone.
+pub(super) fn in_zone(local: DateTime, zone: &TimeZone) -> Option<Timestamp> {
+    zone.to_timestamp(local).ok()
+}
+
+/// Whether a gate can have seen a car at this time: a clock that was never set starts in 1970 or 2000, a number in other
+/// units ends up centuries away.
+pub(super) fn is_plausible(at: Timestamp) -> bool {
+    const FROM: i64 = 1_262_304_000; // 2010-01-01T00:00:00Z
+    const UNTIL: i64 = 4_102_444_800; // 2100-01-01T00:00:00Z
+    (FROM..UNTIL).contains(&at.as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instant(text: &str) -> Told {
+        Told::At(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_time_with_an_offset_is_an_instant() {
+        assert_eq!(
+            Told::from_text("2024-07-04T15:30:00+08:00"),
+            instant("2024-07-04T07:30:00Z")
+        );
+        assert_eq!(
+            Told::from_text("2024-07-04 15:30:00.250+08:00"),
+            instant("2024-07-04T07:30:00.25Z")
+        );
+        assert_eq!(
+            Told::from_text(" 2024-07-04T07:30:00Z "),
+            instant("2024-07-04T07:30:00Z")
+        );
+    }
+
+    #[test]
+    fn a_time_without_an_offset_is_a_wall_clock() {
+        let local = Told::Local(jiff::civil::date(2024, 7, 4).at(15, 30, 0, 0));
+
+        assert_eq!(Told::from_text("2024-07-04T15:30:00"), local);
+        assert_eq!(Told::from_text("2024-07-04 15:30:00"), local);
+    }
+
+    #[test]
+    fn what_is_no_time_is_not_guessed() {
+        assert_eq!(Told::from_text("  "), Told::Missing);
+        let long = "1".repeat(1000);
+        for text in [
+            "2024-07-04",
+            "1720078200",
+            "now",
+            "2024-13-04T15:30:00",
+            "15:30",
+            "2024年7月4日 15:30:00",
+            long.as_str(),
+        ] {
+            assert_eq!(Told::from_text(text), Told::Unreadable, "{text}");
+        }
+        assert_eq!(Told::from_unix(i64::MAX), Told::Unreadable);
+    }
+
+    #[test]
+    fn only_this_century_is_plausible() {
+        let plausible = |text: &str| is_plausible(text.parse().unwrap());
+
+        assert!(plausible("2010-01-01T00:00:00Z") && plausible("2099-12-31T23:59:59Z"));
+        assert!(!plausible("2009-12-31T23:59:59Z") && !plausible("2100-01-01T00:00:00Z"));
+    }
+}

@@ -1,0 +1,406 @@
+//! The rules of the camera formats, beyond what the sample messages show.
+
+use parksync::domain::gate::{Direction, TimeSource};
+use parksync::domain::plate::why;
+use parksync::ingest::{self, Format, Item, Source, words};
+
+use crate::*;
+
+fn vzenith_at(timeval: &str) -> Result<Parsed, Malformed> {
+    let body = format!(
+        r#"{{"AlarmInfoPlate":{{"result":{{"PlateResult":{{"license":"粤B12345","timeStamp":{{"Timeval":{timeval}}}}}}}}}}}"#
+    );
+    parse(Format::VzenithHttp, body.as_bytes())
+}
+
+#[test]
+fn an_offline_record_is_marked_and_asks_for_the_next_one() {
+    let parsed = parse(
+        Format::VzenithHttp,
+        vzenith("粤B12345", r#","plateid":123,"isoffline":1"#).as_bytes(),
+    )
+    .unwrap();
+
+    let sample: serde_json::Value = serde_json::from_slice(&sample("vzenith-http-ack-offline-response.json")).unwrap();
+    let reply: serde_json::Value = serde_json::from_str(body_of(&parsed.reply)).unwrap();
+    assert_eq!(reply, sample);
+    assert!(event(parsed).replayed);
+}
+
+#[test]
+fn no_answer_to_a_camera_ever_opens_the_barrier() {
+    let bodies = [
+        vzenith("粤B12345", ""),
+        vzenith("粤B12345", r#","plateid":"ok""#),
+        vzenith("粤B12345", r#","isoffline":1"#),
+        vzenith("_无_", r#","plateid":1"#),
+        r#"{"heartbeat":{"countid":1}}"#.to_owned(),
+        r#"{"AlarmInfoPlate":{"heartbeat":1}}"#.to_owned(),
+        r#"{"AlarmGioIn":{}}"#.to_owned(),
+        r#"{"SerialData":{"data":"Y2guY29tFw=="}}"#.to_owned(),
+        r#"{"TriggerImage":{"imageFile":""}}"#.to_owned(),
+    ];
+    for body in bodies {
+        let reply = parse(Format::VzenithHttp, body.as_bytes()).unwrap().reply;
+        let reply: serde_json::Value = serde_json::from_str(body_of(&reply)).unwrap();
+        let (_, answer) = reply.as_object().unwrap().iter().next().unwrap();
+        assert!(
+            answer["info"] == "no" || answer.get("ContinuePushOffline").is_some(),
+            "{reply}"
+        );
+    }
+    assert!(!body_of(&parse(Format::HuaxiaMode5, b"type=heartbeat").unwrap().reply).contains("gpio_data"));
+}
+
+#[test]
+fn signs_of_life_are_acknowledged_and_dropped() {
+    let login = "--caa771fe\r\nContent-Disposition: form-data; name=\"device_name\"\r\n\r\nIVS\r\n--caa771fe\r\n\
+        Content-Disposition: form-data; name=\"pass_wd\"\r\n\r\nadmin\r\n--caa771fe\r\n\
+        Content-Disposition: form-data; name=\"serialno\"\r\n\r\nd85b1269-8f942256\r\n--caa771fe--\r\n";
+    for (format, body) in [
+        (Format::VzenithHttp, r#"{"heartbeat":{"countid":1}}"#),
+        (Format::VzenithHttp, r#"{"AlarmInfoPlate":{"heartbeat":1}}"#),
+        (Format::VzenithHttp, login),
+        (
+            Format::VzenithHttp,
+            "device_name=IVS&ipaddr=192.168.1.2&user_name=admin&pass_wd=admin&serialno=d85b1269",
+        ),
+        (Format::HuaxiaMode5, "type=heartbeat&cam_ip=192.168.1.100"),
+    ] {
+        let parsed = parse(format, body.as_bytes()).unwrap();
+
+        assert!(!format!("{parsed:?}").contains("admin"));
+        assert_eq!(ignored(parsed), words::HEARTBEAT, "{body}");
+    }
+}
+
+#[test]
+fn a_car_that_stands_in_the_lane_or_turns_back_did_not_pass() {
+    for trigger in [64, 65, 66] {
+        let body = vzenith("粤B12345", &format!(r#","triggerType":{trigger}"#));
+        assert_eq!(
+            ignored(parse(Format::VzenithHttp, body.as_bytes()).unwrap()),
+            words::NOT_A_PASSAGE
+        );
+    }
+    for trigger in [1, 2, 4, 8] {
+        let body = vzenith("粤B12345", &format!(r#","triggerType":{trigger}"#));
+        event(parse(Format::VzenithHttp, body.as_bytes()).unwrap());
+    }
+}
+
+#[test]
+fn a_resend_has_the_same_record_id_and_a_restarted_counter_another() {
+    let id = |more: &str| event(parse(Format::VzenithHttp, vzenith("粤B12345", more).as_bytes()).unwrap()).record_id;
+
+    assert_eq!(id(r#","plateid":7"#), id(r#","plateid":7,"isoffline":1"#));
+    assert_eq!(id(r#","plateid":7"#).as_deref(), Some("s-1/7/1686299994"));
+    assert_eq!(id(r#","plateid":"7""#).as_deref(), Some("s-1/7/1686299994"));
+    assert_eq!(id(""), None);
+}
+
+#[test]
+fn the_two_clocks_of_a_camera_are_compared() {
+    let wall = r#""decyear":2023,"decmon":6,"decday":9,"dechour":16,"decmin":39,"decsec":54"#;
+    let truth = at("2023-06-09T16:39:54+08:00");
+
+    for (timeval, expected, note) in [
+        (format!(r#"{{"sec":1686299994,{wall}}}"#), Some(truth), None),
+        (format!(r#"{{"sec":"1686299994",{wall}}}"#), Some(truth), None),
+        (format!("{{{wall}}}"), Some(truth), None),
+        (
+            format!(r#"{{"sec":12,{wall}}}"#),
+            Some(truth),
+            Some(words::CLOCK_CONFLICT),
+        ),
+        (
+            format!(r#"{{"sec":1686296394,{wall}}}"#),
+            Some(at("2023-06-09T15:39:54+08:00")),
+            Some(words::CLOCK_CONFLICT),
+        ),
+        (r#"{"sec":12}"#.to_owned(), None, Some(words::RECEIPT_TIME)),
+        (r#"{"sec":15232151231}"#.to_owned(), None, Some(words::RECEIPT_TIME)),
+        ("{}".to_owned(), None, None),
+    ] {
+        let parsed = vzenith_at(&timeval).unwrap();
+        assert_eq!(notes(&parsed), note.into_iter().collect::<Vec<_>>(), "{timeval}");
+        let read = event(parsed);
+        let source = if expected.is_some() {
+            TimeSource::Sender
+        } else {
+            TimeSource::Receipt
+        };
+        assert_eq!(
+            (read.at, read.time_source),
+            (expected.unwrap_or(at(RECEIVED)), source),
+            "{timeval}"
+        );
+    }
+    let (field, word) = rejection(vzenith_at(r#"{"sec":"yesterday"}"#).unwrap());
+    assert!(field.ends_with("Timeval.sec") && word == words::TIME_UNREADABLE);
+}
+
+#[test]
+fn a_camera_that_speaks_gbk_is_told_so() {
+    let mut body = vzenith("X", "").into_bytes();
+    let at = body.windows(3).position(|bytes| bytes == b"\"X\"").unwrap();
+    body.splice(at + 1..at + 2, *b"\xd4\xc1B12345");
+    let form = b"type=online&plate_num=%D4%C1B12345&start_time=1686299994&vdc_type=in";
+    let xml = b"<EventNotificationAlert><eventType>ANPR</eventType><ANPR><licensePlate>\xd4\xc1B12345</licensePlate></ANPR></EventNotificationAlert>";
+
+    for (format, body, field) in [
+        (
+            Format::VzenithHttp,
+            &body[..],
+            "AlarmInfoPlate.result.PlateResult.license",
+        ),
+        (Format::HuaxiaMode5, form, "plate_num"),
+        (Format::HikvisionIsapi, xml, "ANPR/licensePlate"),
+    ] {
+        assert_eq!(
+            rejection(parse(format, body).unwrap()),
+            (field.to_owned(), words::NOT_UTF8),
+            "{format}"
+        );
+    }
+    assert_eq!(
+        parse(Format::Generic, b"{\"plate\":\"\xd4\xc1B12345\"}")
+            .unwrap_err()
+            .reason
+            .word,
+        words::NOT_UTF8
+    );
+}
+
+#[test]
+fn the_mqtt_form_of_a_camera_is_named() {
+    let malformed = parse(Format::VzenithHttp, &sample("vzenith-mqtt-ivs_result-base64.json")).unwrap_err();
+
+    assert_eq!(
+        (malformed.field.as_ref(), malformed.reason.word),
+        ("AlarmInfoPlate", words::OTHER_FORMAT)
+    );
+    assert!(malformed.to_string().contains("MQTT"), "{malformed}");
+}
+
+#[test]
+fn an_alert_is_found_in_a_form_whatever_its_parts_are_called() {
+    let mut jpeg = vec![0xff, 0xd8, 0xff, 0xe0];
+    jpeg.extend(std::iter::repeat_n(b'<', 300_000));
+    for (name, kind) in [
+        ("anpr.xml", "application/xml"),
+        ("xml_file", "text/xml"),
+        ("whatever", "application/octet-stream"),
+    ] {
+        for picture_first in [true, false] {
+            let xml = format!(
+                "Content-Disposition: form-data; name=\"{name}\"; filename=\"anpr.xml\"\r\nContent-Type: {kind}\r\n\r\n{}\r\n",
+                alert(ANPR)
+            );
+            let mut picture =
+                b"Content-Disposition: form-data; name=\"licensePlatePicture.jpg\"\r\nContent-Type: image/jpeg\r\nContent-Length: 300004\r\n\r\n".to_vec();
+            picture.extend_from_slice(&jpeg);
+            picture.extend_from_slice(b"\r\n");
+            let parts = if picture_first {
+                [picture, xml.into_bytes()]
+            } else {
+                [xml.into_bytes(), picture]
+            };
+            let mut body = Vec::new();
+            for part in parts {
+                body.extend_from_slice(b"--MIME_boundary\r\n");
+                body.extend(part);
+            }
+            body.extend_from_slice(b"--MIME_boundary--\r\n");
+
+            for content_type in [
+                Some("multipart/form-data; boundary=MIME_boundary"),
+                Some("application/xml"),
+                None,
+            ] {
+                let parsed = ingest::parse(Format::HikvisionIsapi, &message(content_type, &body), &entry_gate());
+                assert_eq!(event(parsed.unwrap()).plate.expose(), "粤B12345");
+            }
+        }
+    }
+    let pictures = b"--b\r\nContent-Type: image/jpeg\r\n\r\n\xff\xd8\r\n--b--\r\n";
+    assert_eq!(
+        parse(Format::HikvisionIsapi, pictures).unwrap_err().reason.word,
+        words::MISSING
+    );
+}
+
+#[test]
+fn the_members_of_an_alert_are_read() {
+    let inside = format!(
+        "<macAddress>44:a6</macAddress><dateTime>2024-05-07T17:48:03</dateTime><UUID>abcdefgh</UUID>\
+        <isDataRetransmission>true</isDataRetransmission><activePostCount>80</activePostCount>{ANPR}"
+    );
+
+    let read = event(parse(Format::HikvisionIsapi, alert(&inside).as_bytes()).unwrap());
+
+    assert_eq!(read.at, at("2024-05-07T17:48:03+08:00"));
+    assert_eq!(read.record_id.as_deref(), Some("44:a6/abcdefgh"));
+    assert!(read.replayed);
+
+    let no_zone = Source {
+        zone: None,
+        ..entry_gate()
+    };
+    let parsed = ingest::parse(
+        Format::HikvisionIsapi,
+        &message(None, alert(&inside).as_bytes()),
+        &no_zone,
+    )
+    .unwrap();
+    assert_eq!(rejection(parsed), ("dateTime".to_owned(), words::TIME_WITHOUT_ZONE));
+}
+
+#[test]
+fn text_of_an_alert_may_be_written_in_any_way_xml_allows() {
+    for plate in [
+        "粤B12345",
+        "<![CDATA[粤B12345]]>",
+        "&#x7ca4;B12345",
+        "&#31908;B1<!-- -->2345",
+        "\n 粤B12345 \n",
+    ] {
+        let inside = ANPR.replace("粤B12345", plate);
+        let read = event(parse(Format::HikvisionIsapi, alert(&inside).as_bytes()).unwrap());
+        assert_eq!(read.plate.expose(), "粤B12345", "{plate}");
+    }
+    let original =
+        "<eventType>anpr</eventType><ANPR><licensePlate/><originalLicensePlate>粤B12345</originalLicensePlate></ANPR>";
+    assert_eq!(
+        event(parse(Format::HikvisionIsapi, alert(original).as_bytes()).unwrap())
+            .plate
+            .expose(),
+        "粤B12345"
+    );
+    let padded = format!("\u{feff}\r\n{}\r\n\0\0 trailing", alert(ANPR));
+    event(parse(Format::HikvisionIsapi, padded.as_bytes()).unwrap());
+}
+
+#[test]
+fn xml_that_could_grow_is_refused() {
+    let bomb = format!(
+        "<!DOCTYPE x [<!ENTITY a \"{}\"><!ENTITY b \"&a;&a;\">]><EventNotificationAlert>&b;</EventNotificationAlert>",
+        "ha".repeat(100)
+    );
+    let deep = alert(&"<a>".repeat(10_000));
+    let long = alert(&format!("<x>{}</x>{ANPR}", " ".repeat(2_000_000)));
+    let entity = alert("<eventType>&bomb;</eventType>");
+    let cut = alert(ANPR)[..60].to_owned();
+    let query = sample("hikvision-isapi-plates-query.xml");
+
+    for (body, word) in [
+        (bomb.as_bytes(), words::SYNTAX),
+        (deep.as_bytes(), words::TOO_MUCH),
+        (long.as_bytes(), words::TOO_MUCH),
+        (entity.as_bytes(), words::SYNTAX),
+        (cut.as_bytes(), words::SYNTAX),
+        (&query, words::OTHER_FORMAT),
+    ] {
+        assert_eq!(parse(Format::HikvisionIsapi, body).unwrap_err().reason.word, word);
+    }
+}
+
+#[test]
+fn a_huaxia_form_survives_what_happens_to_forms() {
+    let picture = "/9j/4AAQSkZJRgABAQ+AAAD==".repeat(20_000);
+    for body in [
+        format!("type=online&picture={picture}&plate_num=%E7%B2%A4B12345&start_time=1686299994&vdc_type=in"),
+        format!("\r\nplate_num=%E7%B2%A4B12345&start_time=1686299994&closeup_pic={picture}&type=online\r\n"),
+        "type=online&&&novalue&plate_num=粤B12345&start_time=1686299994".to_owned(),
+        "type=ONLINE&car_plate=%E7%B2%A4B12345&start_time=+1686299994+".to_owned(),
+        "plate_num=%e7%b2%a4B12345&start_time=1686299994&x=%zz%".to_owned(),
+        "--b\r\nContent-Disposition: form-data; name=\"type\"\r\n\r\nonline\r\n--b\r\nContent-Disposition: form-data; name=\"plate_num\"\r\n\r\n粤B12345\r\n\
+        --b\r\nContent-Disposition: form-data; name=\"start_time\"\r\n\r\n1686299994\r\n--b--\r\n".to_owned(),
+    ] {
+        let read = event(parse(Format::HuaxiaMode5, body.as_bytes()).unwrap());
+        assert_eq!((read.plate.expose(), read.at), ("粤B12345", at("2023-06-09T16:39:54+08:00")));
+    }
+}
+
+#[test]
+fn a_huaxia_form_is_refused_by_field() {
+    let source = Source {
+        direction: None,
+        zone: None,
+    };
+    for (body, field, word) in [
+        (
+            "type=online&plate_num=粤B12345&start_time=1686299994",
+            "direction",
+            words::NO_DIRECTION,
+        ),
+        (
+            "type=online&plate_num=粤B12345&start_time=1686299994&vdc_type=both",
+            "direction",
+            words::NO_DIRECTION,
+        ),
+        (
+            "type=online&plate_num=粤B12345&start_time=2023-06-09&vdc_type=in",
+            "start_time",
+            words::TIME_UNREADABLE,
+        ),
+        (
+            "type=offline&plate_num=粤B12345&vdc_type=in",
+            "start_time",
+            words::TIME_MISSING,
+        ),
+        (
+            "type=online&plate_num=WJ京12345&start_time=1686299994&vdc_type=in",
+            "plate_num",
+            why::NOT_FOR_WECHAT,
+        ),
+    ] {
+        let parsed = ingest::parse(Format::HuaxiaMode5, &message(None, body.as_bytes()), &source).unwrap();
+        assert_eq!(rejection(parsed), (field.to_owned(), word), "{body}");
+    }
+    for (body, field) in [
+        ("", "body"),
+        ("type=online", "plate_num"),
+        ("nothing here", "type"),
+        ("{\"type\":\"online\"}", "body"),
+    ] {
+        assert_eq!(
+            parse(Format::HuaxiaMode5, body.as_bytes()).unwrap_err().field,
+            field,
+            "{body}"
+        );
+    }
+    for (body, class) in [
+        ("type=online&plate_num=", "no-plate"),
+        ("type=online&plate_num=%E6%97%A0%E7%89%8C%E8%BD%A6", "no-plate"),
+    ] {
+        assert!(
+            matches!(
+                only(parse(Format::HuaxiaMode5, body.as_bytes()).unwrap()),
+                Item::NoPlate { .. }
+            ),
+            "{body} is {class}"
+        );
+    }
+}
+
+#[test]
+fn the_configured_direction_wins_over_the_form() {
+    let source = Source {
+        direction: Some(Direction::Out),
+        zone: None,
+    };
+    let body = sample("huaxia-httppost-mode5-form.txt");
+
+    let parsed = ingest::parse(Format::HuaxiaMode5, &message(None, &body), &source).unwrap();
+
+    assert_eq!(notes(&parsed), [words::DIRECTION_OVERRIDDEN]);
+    assert_eq!(event(parsed).state, Direction::Out);
+}
+
+#[test]
+fn an_offline_form_is_a_replay() {
+    let body = "type=offline&plate_num=粤B12345&start_time=1686299994&vdc_type=in";
+
+    assert!(event(parse(Format::HuaxiaMode5, body.as_bytes()).unwrap()).replayed);
+}
