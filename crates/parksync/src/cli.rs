@@ -53,7 +53,12 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, error: impl Into<String>) -> Self {
-        Self { exit, error: error.into(), causes: Vec::new(), hint: None }
+        Self {
+            exit,
+            error: error.into(),
+            causes: Vec::new(),
+            hint: None,
+        }
     }
 
     pub(crate) fn cause(mut self, cause: impl Into<String>) -> Self {
@@ -89,7 +94,14 @@ impl From<std::io::Error> for Failure {
 #[command(name = "parksync", version, about, long_about = None, max_term_width = 110, after_help = AFTER_HELP)]
 struct Arguments {
     /// The settings file.
-    #[arg(long, short, global = true, env = "PARKSYNC_CONFIG", default_value = "parksync.toml", value_name = "FILE")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "PARKSYNC_CONFIG",
+        default_value = "parksync.toml",
+        value_name = "FILE"
+    )]
     config: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -171,15 +183,23 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
             let config = load(&path)?;
             runtime()?.block_on(members::run(&config, command))
         }
-        Command::Gate { command: GateCommand::Try(arguments) } => {
-            let tried = gate::run(&arguments, crate::clock::Clock::system().now(), std::io::stdout().lock())
-                .map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))?;
+        Command::Gate {
+            command: GateCommand::Try(arguments),
+        } => {
+            let tried = gate::run(
+                &arguments,
+                crate::clock::Clock::system().now(),
+                std::io::stdout().lock(),
+            )
+            .map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))?;
             Ok(match tried {
                 gate::Exit::Understood => Exit::Done,
                 gate::Exit::NotUnderstood => Exit::Usage,
             })
         }
-        Command::Plate { command: PlateCommand::Check } => {
+        Command::Plate {
+            command: PlateCommand::Check,
+        } => {
             plate::check(std::io::stdin().lock(), std::io::stdout().lock())?;
             Ok(Exit::Done)
         }
@@ -189,10 +209,13 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
 
 fn load(path: &std::path::Path) -> Result<Config, Failure> {
     crate::config::load(path, std::env::vars()).map_err(|error| {
-        let missing = matches!(&error, ConfigError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+        let missing =
+            matches!(&error, ConfigError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
         let failure = Failure::new(Exit::Configuration, error.to_string());
         if missing {
-            failure.hint("name your settings file with --config FILE; `parksync config print --default` shows every setting")
+            failure.hint(
+                "name your settings file with --config FILE; `parksync config print --default` shows every setting",
+            )
         } else {
             failure.hint("`parksync config print --default` shows every setting with its meaning")
         }
@@ -210,7 +233,9 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 fn start_log(level: &str, format: LogFormat) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // Only the first log of a process counts; a second one would be refused, and that is fine.
     let _ = match format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),

@@ -49,7 +49,11 @@ pub enum ConfigError {
 }
 
 fn count(problems: usize) -> String {
-    if problems == 1 { "1 problem".to_owned() } else { format!("{problems} problems") }
+    if problems == 1 {
+        "1 problem".to_owned()
+    } else {
+        format!("{problems} problems")
+    }
 }
 
 /// Reads the layers: defaults, file, environment. Relative paths become relative to the file's folder.
@@ -57,13 +61,19 @@ fn count(problems: usize) -> String {
 /// # Errors
 /// The file cannot be read or is not TOML, a value has the wrong type or an unknown key, or the settings do not fit together.
 pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     let mut config = layers::merge(path, &text, environment)?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     config.resolve_paths(folder);
     let problems = problems(&config);
-    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Problems(problems)) }
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigError::Problems(problems))
+    }
 }
 
 /// Reads a secret from its file, without the line end that editors add.
@@ -88,12 +98,19 @@ fn problems(config: &Config) -> Vec<String> {
         if let Ok(secret) = read_secret(&key.key_file)
             && secret.chars().count() < 24
         {
-            say(format!("api_key \"{}\": the key in {} is shorter than 24 characters", key.name, key.key_file.display()));
+            say(format!(
+                "api_key \"{}\": the key in {} is shorter than 24 characters",
+                key.name,
+                key.key_file.display()
+            ));
         }
     }
     for merchant in &config.merchant {
         if merchant.public_key_file.is_some() != merchant.public_key_id.is_some() {
-            say(format!("merchant \"{}\": public_key_id and public_key_file go together", merchant.mchid));
+            say(format!(
+                "merchant \"{}\": public_key_id and public_key_file go together",
+                merchant.mchid
+            ));
         }
         if merchant.public_key_file.is_none() && merchant.certificate_files.is_empty() {
             say(format!(
@@ -102,14 +119,29 @@ fn problems(config: &Config) -> Vec<String> {
             ));
         }
     }
-    let merchants = unique("merchant", config.merchant.iter().map(|merchant| &*merchant.mchid), &mut say);
+    let merchants = unique(
+        "merchant",
+        config.merchant.iter().map(|merchant| &*merchant.mchid),
+        &mut say,
+    );
     let circles = unique("circle", config.circle.iter().map(|circle| &*circle.id), &mut say);
     let lots = unique("lot", config.lot.iter().map(|lot| &*lot.id), &mut say);
-    let gates: Vec<String> = config.gate.iter().map(|gate| format!("{}/{}", gate.lot, gate.id)).collect();
+    let gates: Vec<String> = config
+        .gate
+        .iter()
+        .map(|gate| format!("{}/{}", gate.lot, gate.id))
+        .collect();
     unique("gate", gates.iter().map(String::as_str), &mut say);
     unique("api_key", config.api_key.iter().map(|key| &*key.name), &mut say);
-    for circle in config.circle.iter().filter(|circle| !merchants.contains(&*circle.merchant)) {
-        say(format!("circle \"{}\": there is no merchant \"{}\"", circle.id, circle.merchant));
+    for circle in config
+        .circle
+        .iter()
+        .filter(|circle| !merchants.contains(&*circle.merchant))
+    {
+        say(format!(
+            "circle \"{}\": there is no merchant \"{}\"",
+            circle.id, circle.merchant
+        ));
     }
     for circle in config.circle.iter().filter(|circle| circle.brandid == 0) {
         say(format!("circle \"{}\": brandid is 0", circle.id));
@@ -121,8 +153,14 @@ fn problems(config: &Config) -> Vec<String> {
         say(format!("gate \"{}\": there is no lot \"{}\"", gate.id, gate.lot));
     }
     for id in lots.iter().copied().chain(config.gate.iter().map(|gate| &*gate.id)) {
-        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-            say(format!("\"{id}\" cannot be a lot or gate: it stands in a URL, so use letters, digits, `-`, `_` and `.`"));
+        if id.is_empty()
+            || !id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        {
+            say(format!(
+                "\"{id}\" cannot be a lot or gate: it stands in a URL, so use letters, digits, `-`, `_` and `.`"
+            ));
         }
     }
     if config.delivery.max_in_flight == 0 {
@@ -135,11 +173,19 @@ fn problems(config: &Config) -> Vec<String> {
 }
 
 fn files(config: &Config) -> impl Iterator<Item = (String, PathBuf)> {
-    let keys = config.api_key.iter().map(|key| (format!("api_key \"{}\"", key.name), key.key_file.clone()));
+    let keys = config
+        .api_key
+        .iter()
+        .map(|key| (format!("api_key \"{}\"", key.name), key.key_file.clone()));
     let merchants = config.merchant.iter().flat_map(|merchant| {
-        merchant.files().map(|file| (format!("merchant \"{}\"", merchant.mchid), file.clone())).collect::<Vec<_>>()
+        merchant
+            .files()
+            .map(|file| (format!("merchant \"{}\"", merchant.mchid), file.clone()))
+            .collect::<Vec<_>>()
     });
-    std::iter::once(("vault".to_owned(), config.vault.key_file.clone())).chain(keys).chain(merchants)
+    std::iter::once(("vault".to_owned(), config.vault.key_file.clone()))
+        .chain(keys)
+        .chain(merchants)
 }
 
 fn unique<'a>(what: &str, ids: impl Iterator<Item = &'a str>, say: &mut impl FnMut(String)) -> BTreeSet<&'a str> {
@@ -161,7 +207,12 @@ mod tests {
         let path = folder.path().join("parksync.toml");
         std::fs::write(&path, text).unwrap();
         std::fs::write(folder.path().join("vault.key"), "00".repeat(32)).unwrap();
-        load(&path, environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
+        load(
+            &path,
+            environment
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+        )
     }
 
     const VAULT: &str = "[vault]\nkey_file = \"vault.key\"\n";
@@ -178,15 +229,24 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named() {
-        let error = load_text(&format!("{VAULT}[[lot]]\nid = \"P1\"\ncircle = \"c\"\nzzone = \"+08:00\"\n"), &[]).unwrap_err();
+        let error = load_text(
+            &format!("{VAULT}[[lot]]\nid = \"P1\"\ncircle = \"c\"\nzzone = \"+08:00\"\n"),
+            &[],
+        )
+        .unwrap_err();
 
-        assert!(error.to_string().contains("lot[0]") && error.to_string().contains("zzone"), "{error}");
+        assert!(
+            error.to_string().contains("lot[0]") && error.to_string().contains("zzone"),
+            "{error}"
+        );
     }
 
     #[test]
     fn every_problem_is_listed_at_once() {
         let text = "[vault]\nkey_file = \"nowhere\"\n[[lot]]\nid = \"P 1\"\ncircle = \"none\"\n[[gate]]\nlot = \"P2\"\nid = \"E1\"\nformat = \"generic\"\n";
-        let ConfigError::Problems(problems) = load_text(text, &[]).unwrap_err() else { panic!("problems") };
+        let ConfigError::Problems(problems) = load_text(text, &[]).unwrap_err() else {
+            panic!("problems")
+        };
 
         assert_eq!(problems.len(), 4, "{problems:#?}");
     }
@@ -194,16 +254,24 @@ mod tests {
     #[test]
     fn the_reference_names_every_setting() {
         let config = load_text(VAULT, &[]).unwrap();
-        let toml::Value::Table(sections) = toml::Value::try_from(&config).unwrap() else { panic!("a table") };
+        let toml::Value::Table(sections) = toml::Value::try_from(&config).unwrap() else {
+            panic!("a table")
+        };
 
         for (section, keys) in sections {
             let toml::Value::Table(keys) = keys else { continue };
             for key in keys.keys() {
-                assert!(DEFAULTS.contains(&format!("\n{key} = ")), "{section}.{key} is not in config.default.toml");
+                assert!(
+                    DEFAULTS.contains(&format!("\n{key} = ")),
+                    "{section}.{key} is not in config.default.toml"
+                );
             }
         }
         for key in sections::LIST_KEYS {
-            assert!(DEFAULTS.contains(&format!("\n# {key} = ")), "{key} has no example in config.default.toml");
+            assert!(
+                DEFAULTS.contains(&format!("\n# {key} = ")),
+                "{key} has no example in config.default.toml"
+            );
         }
     }
 }

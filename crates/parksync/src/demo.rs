@@ -45,24 +45,48 @@ pub struct DemoArgs {
 
 /// Plays the day and audits it.
 pub(crate) async fn run(arguments: &DemoArgs) -> Result<Exit, Failure> {
-    let broken = |what: &'static str| move |error: &dyn std::fmt::Display| Failure::new(Exit::Unexpected, what).cause(error.to_string());
+    let broken = |what: &'static str| {
+        move |error: &dyn std::fmt::Display| Failure::new(Exit::Unexpected, what).cause(error.to_string())
+    };
     let mut out = std::io::stdout();
-    writeln!(out, "Parksync demo: one Saturday of a mall, in under a minute. 商场的一个周六，一分钟内演完。\n")?;
+    writeln!(
+        out,
+        "Parksync demo: one Saturday of a mall, in under a minute. 商场的一个周六，一分钟内演完。\n"
+    )?;
     let day = Day::new(arguments.seed, arguments.cars);
-    let sandbox = Sandbox::start().await.map_err(|error| broken("the sandbox does not start")(&error))?;
+    let sandbox = Sandbox::start()
+        .await
+        .map_err(|error| broken("the sandbox does not start")(&error))?;
     let folder = tempfile::tempdir()?;
-    let written = sandbox.write_folder(folder.path()).map_err(|error| broken("cannot write the demo's folder")(&error))?;
+    let written = sandbox
+        .write_folder(folder.path())
+        .map_err(|error| broken("cannot write the demo's folder")(&error))?;
     std::fs::write(&written.config, settings(&std::fs::read_to_string(&written.config)?))?;
     std::fs::write(folder.path().join("members.csv"), day.members_csv())?;
     let config = config::load(&written.config, std::iter::empty())
         .map_err(|error| broken("the demo's settings are wrong")(&error))?;
     let clock = Clock::by_hand(day.opens_at());
-    let service = Service::start(&config, clock.clone()).await.map_err(|error| broken("the service does not start")(&error))?;
-    writeln!(out, "  sandbox 沙箱   {}  (its own CA; WeChat Pay's checks, refusals and signatures)", sandbox.base_url())?;
-    writeln!(out, "  service 服务   http://{}  (SQLite in {})", service.address(), folder.path().display())?;
+    let service = Service::start(&config, clock.clone())
+        .await
+        .map_err(|error| broken("the service does not start")(&error))?;
+    writeln!(
+        out,
+        "  sandbox 沙箱   {}  (its own CA; WeChat Pay's checks, refusals and signatures)",
+        sandbox.base_url()
+    )?;
+    writeln!(
+        out,
+        "  service 服务   http://{}  (SQLite in {})",
+        service.address(),
+        folder.path().display()
+    )?;
 
     let imported = members::import_file(&config, service.store(), &folder.path().join("members.csv"), None).await?;
-    writeln!(out, "  members 会员   {} plates bound, imported from members.csv\n", imported.added)?;
+    writeln!(
+        out,
+        "  members 会员   {} plates bound, imported from members.csv\n",
+        imported.added
+    )?;
 
     let gate_key = config::read_secret(&written.gate_key).map_err(|error| broken("no gate key")(&error))?;
     let admin_key = config::read_secret(&written.admin_key).map_err(|error| broken("no admin key")(&error))?;
@@ -71,12 +95,19 @@ pub(crate) async fn run(arguments: &DemoArgs) -> Result<Exit, Failure> {
 
     if !arguments.polite {
         sandbox.faults().plan(rude(arguments.seed));
-        writeln!(out, "From now on the sandbox misbehaves: 5xx, 429, resets, lost answers, signature probes. 沙箱开始捣乱。\n")?;
+        writeln!(
+            out,
+            "From now on the sandbox misbehaves: 5xx, 429, resets, lost answers, signature probes. 沙箱开始捣乱。\n"
+        )?;
     }
     let before = counters(&service).await?;
     let began = Instant::now();
     let progress = Progress::new(day.steps().len());
-    let acknowledged = player.play(&day, &clock, |at, done| progress.show(at, done, sandbox.ledger().accepted())).await?;
+    let acknowledged = player
+        .play(&day, &clock, |at, done| {
+            progress.show(at, done, sandbox.ledger().accepted())
+        })
+        .await?;
     drain(&service, &clock, &progress, &sandbox).await?;
     progress.finish();
     let took = began.elapsed();
@@ -91,7 +122,10 @@ pub(crate) async fn run(arguments: &DemoArgs) -> Result<Exit, Failure> {
 /// The sandbox's settings know one lot; the demo's mall has three, each with another vendor.
 fn settings(written: &str) -> String {
     let mut text = written.replace("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:0\"");
-    for gate in day::GATES.iter().filter(|gate| !(gate.lot == "P1" && ["E1", "X1"].contains(&gate.id))) {
+    for gate in day::GATES
+        .iter()
+        .filter(|gate| !(gate.lot == "P1" && ["E1", "X1"].contains(&gate.id)))
+    {
         text.push_str(&format!(
             "\n[[gate]]\nlot = \"{}\"\nid = \"{}\"\nformat = \"{}\"\ndirection = \"{}\"\n",
             gate.lot,
@@ -101,7 +135,9 @@ fn settings(written: &str) -> String {
         ));
     }
     for lot in ["P2", "P3"] {
-        text.push_str(&format!("\n[[lot]]\nid = \"{lot}\"\ncircle = \"demo-mall\"\nzone = \"+08:00\"\n"));
+        text.push_str(&format!(
+            "\n[[lot]]\nid = \"{lot}\"\ncircle = \"demo-mall\"\nzone = \"+08:00\"\n"
+        ));
     }
     text.push_str("\n[delivery]\nrequest_timeout_ms = 3000\n");
     text
@@ -122,8 +158,12 @@ fn rude(seed: u64) -> FaultPlan {
 async fn drain(service: &Service, clock: &Clock, progress: &Progress, sandbox: &Sandbox) -> Result<(), Failure> {
     let end = Instant::now() + DRAIN;
     while Instant::now() < end {
-        let waiting: i64 =
-            counters(service).await?.iter().filter(|counter| counter.name == "waiting").map(|counter| counter.value).sum();
+        let waiting: i64 = counters(service)
+            .await?
+            .iter()
+            .filter(|counter| counter.name == "waiting")
+            .map(|counter| counter.value)
+            .sum();
         if waiting == 0 {
             return Ok(());
         }
@@ -142,12 +182,17 @@ async fn counters(service: &Service) -> Result<Vec<Counter>, Failure> {
 /// What was counted since.
 fn since(now: Vec<Counter>, before: &[Counter]) -> Vec<Counter> {
     let was = |counter: &Counter| {
-        let same = before.iter().find(|old| {
-            (&old.name, &old.scope, &old.word) == (&counter.name, &counter.scope, &counter.word)
-        });
+        let same = before
+            .iter()
+            .find(|old| (&old.name, &old.scope, &old.word) == (&counter.name, &counter.scope, &counter.word));
         same.map_or(0, |old| old.value)
     };
-    now.into_iter().map(|counter| Counter { value: counter.value - was(&counter), ..counter }).collect()
+    now.into_iter()
+        .map(|counter| Counter {
+            value: counter.value - was(&counter),
+            ..counter
+        })
+        .collect()
 }
 
 /// Where the day stands: a bar for people, a line now and then for everything else.
@@ -163,12 +208,18 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("  {prefix} {bar:32} {msg}") {
             bar.set_style(style);
         }
-        Self { bar, lines: (!terminal).then(|| std::cell::Cell::new(Instant::now())) }
+        Self {
+            bar,
+            lines: (!terminal).then(|| std::cell::Cell::new(Instant::now())),
+        }
     }
 
     fn show(&self, at: Timestamp, done: usize, delivered: usize) {
         let done = (done as u64).min(self.bar.length().unwrap_or(u64::MAX));
-        let time = at.to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(8))).strftime("%H:%M").to_string();
+        let time = at
+            .to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(8)))
+            .strftime("%H:%M")
+            .to_string();
         if let Some(last) = &self.lines {
             if last.get().elapsed() > Duration::from_secs(3) {
                 last.set(Instant::now());
@@ -178,7 +229,8 @@ impl Progress {
         }
         self.bar.set_prefix(time);
         self.bar.set_position(done);
-        self.bar.set_message(format!("{done} messages in, {delivered} calls out"));
+        self.bar
+            .set_message(format!("{done} messages in, {delivered} calls out"));
     }
 
     fn finish(&self) {

@@ -2,15 +2,15 @@
 //!
 //! Modules in reading order; ARCHITECTURE.md tells how they meet.
 
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod delivery;
+pub mod demo;
 pub mod domain;
 pub mod ingest;
-pub mod store;
-pub mod delivery;
-pub mod web;
-pub mod service;
-pub mod config;
 pub mod limits;
-pub mod clock;
 pub mod metrics;
-pub mod demo;
-pub mod cli;
+pub mod service;
+pub mod store;
+pub mod web;

@@ -38,9 +38,21 @@ pub fn encode(counters: &[Counter], text: &mut String) -> fmt::Result {
     let deliveries = Family::<OfCircle, Total>::default();
     let retries = Family::<OfCircle, Total>::default();
     let waiting = Family::<OfCircle, Gauge>::default();
-    for Counter { name, scope, word, value } in counters {
-        let of_lot = || OfLot { lot: scope.clone(), word: word.clone() };
-        let of_circle = || OfCircle { circle: scope.clone(), word: word.clone() };
+    for Counter {
+        name,
+        scope,
+        word,
+        value,
+    } in counters
+    {
+        let of_lot = || OfLot {
+            lot: scope.clone(),
+            word: word.clone(),
+        };
+        let of_circle = || OfCircle {
+            circle: scope.clone(),
+            word: word.clone(),
+        };
         let total = u64::try_from(*value).unwrap_or(0);
         match name.as_str() {
             "event" => drop(events.get_or_create(&of_lot()).inc_by(total)),
@@ -54,13 +66,29 @@ pub fn encode(counters: &[Counter], text: &mut String) -> fmt::Result {
         }
     }
     let mut registry = Registry::with_prefix("parksync");
-    registry.register("gate_events", "Gate events written down, by what became of them", events);
-    registry.register("never_sent", "Messages of gates that never lead to a call, by reason", never);
+    registry.register(
+        "gate_events",
+        "Gate events written down, by what became of them",
+        events,
+    );
+    registry.register(
+        "never_sent",
+        "Messages of gates that never lead to a call, by reason",
+        never,
+    );
     registry.register("visits", "Visits with an end that was not seen", visits);
     registry.register("clock_ahead", "Events whose sender's clock was wrong", clocks);
-    registry.register("deliveries", "Messages to WeChat Pay that are settled, by how", deliveries);
+    registry.register(
+        "deliveries",
+        "Messages to WeChat Pay that are settled, by how",
+        deliveries,
+    );
     registry.register("retries", "Tries that have to be repeated, by what they saw", retries);
-    registry.register("waiting", "Messages to WeChat Pay that wait, or are held for a person", waiting);
+    registry.register(
+        "waiting",
+        "Messages to WeChat Pay that wait, or are held for a person",
+        waiting,
+    );
     encode_text(text, &registry)
 }
 
@@ -78,9 +106,19 @@ mod tests {
         };
         let mut text = String::new();
 
-        encode(&[counter("event", "merged", 3), counter("waiting", "waiting", 5)], &mut text).unwrap();
+        encode(
+            &[counter("event", "merged", 3), counter("waiting", "waiting", 5)],
+            &mut text,
+        )
+        .unwrap();
 
-        assert!(text.contains("parksync_gate_events_total{lot=\"P1\",word=\"merged\"} 3"), "{text}");
-        assert!(text.contains("parksync_waiting{circle=\"P1\",word=\"waiting\"} 5"), "{text}");
+        assert!(
+            text.contains("parksync_gate_events_total{lot=\"P1\",word=\"merged\"} 3"),
+            "{text}"
+        );
+        assert!(
+            text.contains("parksync_waiting{circle=\"P1\",word=\"waiting\"} 5"),
+            "{text}"
+        );
     }
 }

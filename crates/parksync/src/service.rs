@@ -73,9 +73,14 @@ impl Service {
         let lock = store.serve(&config.store.path).await?;
         let listener = TcpListener::bind(config.server.listen)
             .await
-            .map_err(|source| StartError::Listen { address: config.server.listen, source })?;
-        let address =
-            listener.local_addr().map_err(|source| StartError::Listen { address: config.server.listen, source })?;
+            .map_err(|source| StartError::Listen {
+                address: config.server.listen,
+                source,
+            })?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen {
+            address: config.server.listen,
+            source,
+        })?;
         let worker = Worker {
             store: store.clone(),
             courier: Arc::new(courier),
@@ -85,10 +90,23 @@ impl Service {
         };
         let (stop_web, stop_worker) = (CancellationToken::new(), CancellationToken::new());
         let worker = run_worker(worker, stop_worker.clone())?;
-        let router = web::router(Web { store: store.clone(), clock, access: Arc::new(access), site: Arc::new(site(config)) });
+        let router = web::router(Web {
+            store: store.clone(),
+            clock,
+            access: Arc::new(access),
+            site: Arc::new(site(config)),
+        });
         let web = tokio::spawn(listener::serve(listener, router, stop_web.clone()));
         info!(%address, "parksync serves");
-        Ok(Self { address, store, stop_web, stop_worker, web, worker, _lock: lock })
+        Ok(Self {
+            address,
+            store,
+            stop_web,
+            stop_worker,
+            web,
+            worker,
+            _lock: lock,
+        })
     }
 
     /// Where it listens.
@@ -133,14 +151,20 @@ fn run_worker(worker: Worker, stop: CancellationToken) -> Result<JoinHandle<()>,
 /// # Errors
 /// It cannot be read or holds no key.
 pub fn vault(config: &Config) -> Result<Vault, StartError> {
-    let key = |why: String| StartError::Key { what: "vault".to_owned(), why };
-    Vault::from_key_file(&config::read_secret(&config.vault.key_file).map_err(key)?).map_err(|error| key(error.to_string()))
+    let key = |why: String| StartError::Key {
+        what: "vault".to_owned(),
+        why,
+    };
+    Vault::from_key_file(&config::read_secret(&config.vault.key_file).map_err(key)?)
+        .map_err(|error| key(error.to_string()))
 }
 
 fn access(config: &Config) -> Result<Access, StartError> {
     let keys = config.api_key.iter().map(|key| {
-        let secret = config::read_secret(&key.key_file)
-            .map_err(|why| StartError::Key { what: format!("api_key \"{}\"", key.name), why })?;
+        let secret = config::read_secret(&key.key_file).map_err(|why| StartError::Key {
+            what: format!("api_key \"{}\"", key.name),
+            why,
+        })?;
         Ok((secret, key.role))
     });
     Ok(Access::new(keys.collect::<Result<Vec<_>, StartError>>()?))
@@ -155,14 +179,23 @@ pub fn roads(config: &Config) -> Result<HashMap<String, Road>, StartError> {
         .merchant
         .iter()
         .map(|merchant| {
-            let client = client(merchant, &config.delivery)
-                .map_err(|why| StartError::Key { what: format!("merchant \"{}\"", merchant.mchid), why })?;
+            let client = client(merchant, &config.delivery).map_err(|why| StartError::Key {
+                what: format!("merchant \"{}\"", merchant.mchid),
+                why,
+            })?;
             Ok((&*merchant.mchid, client))
         })
         .collect::<Result<HashMap<_, _>, StartError>>()?;
     let roads = config.circle.iter().filter_map(|circle| {
         let client = clients.get(&*circle.merchant)?.clone();
-        Some((circle.id.clone(), Road { client, brandid: circle.brandid, sub_mchid: circle.sub_mchid.clone() }))
+        Some((
+            circle.id.clone(),
+            Road {
+                client,
+                brandid: circle.brandid,
+                sub_mchid: circle.sub_mchid.clone(),
+            },
+        ))
     });
     Ok(roads.collect())
 }
@@ -170,15 +203,20 @@ pub fn roads(config: &Config) -> Result<HashMap<String, Road>, StartError> {
 fn client(merchant: &config::Merchant, delivery: &config::Delivery) -> Result<Client, String> {
     let told = |error: &(dyn std::error::Error + 'static)| Chain(error).to_string();
     let key = config::read_secret(&merchant.private_key_file)?;
-    let key = MerchantKey::from_pem(&key).map_err(|error| format!("{}: {}", merchant.private_key_file.display(), told(&error)))?;
+    let key = MerchantKey::from_pem(&key)
+        .map_err(|error| format!("{}: {}", merchant.private_key_file.display(), told(&error)))?;
     let mut platform = PlatformKeys::new();
     if let (Some(id), Some(file)) = (&merchant.public_key_id, &merchant.public_key_file) {
         let pem = config::read_secret(file)?;
-        platform = platform.with_public_key(id, &pem).map_err(|error| format!("{}: {}", file.display(), told(&error)))?;
+        platform = platform
+            .with_public_key(id, &pem)
+            .map_err(|error| format!("{}: {}", file.display(), told(&error)))?;
     }
     for file in &merchant.certificate_files {
         let pem = config::read_secret(file)?;
-        platform = platform.with_certificate(&pem).map_err(|error| format!("{}: {}", file.display(), told(&error)))?;
+        platform = platform
+            .with_certificate(&pem)
+            .map_err(|error| format!("{}: {}", file.display(), told(&error)))?;
     }
     if let Some(file) = &merchant.api_v3_key_file {
         // Not needed for sending; a wrong one should be found now and not at the first callback.
@@ -199,14 +237,30 @@ fn client(merchant: &config::Merchant, delivery: &config::Delivery) -> Result<Cl
 /// The configured car parks, as the web face needs them.
 #[must_use]
 pub fn site(config: &Config) -> Site {
-    let circles = config.circle.iter().map(|circle| (circle.id.clone(), circle.appid.clone())).collect();
+    let circles = config
+        .circle
+        .iter()
+        .map(|circle| (circle.id.clone(), circle.appid.clone()))
+        .collect();
     let lots = config.lot.iter().map(|lot| {
         let gates = config.gate.iter().filter(|gate| gate.lot == lot.id).map(|gate| {
             let zone = gate.zone.as_ref().or(lot.zone.as_ref()).map(config::Zone::time_zone);
-            let source = Source { direction: gate.direction.map(Into::into), zone };
-            (gate.id.clone(), Gate { format: gate.format, source })
+            let source = Source {
+                direction: gate.direction.map(Into::into),
+                zone,
+            };
+            (
+                gate.id.clone(),
+                Gate {
+                    format: gate.format,
+                    source,
+                },
+            )
         });
-        let lot_source = Source { direction: None, zone: lot.zone.as_ref().map(config::Zone::time_zone) };
+        let lot_source = Source {
+            direction: None,
+            zone: lot.zone.as_ref().map(config::Zone::time_zone),
+        };
         let entry = Lot {
             circle: lot.circle.clone(),
             policy: config.policy_of(lot),
@@ -215,5 +269,8 @@ pub fn site(config: &Config) -> Site {
         };
         (lot.id.clone(), entry)
     });
-    Site { circles, lots: lots.collect() }
+    Site {
+        circles,
+        lots: lots.collect(),
+    }
 }

@@ -173,7 +173,12 @@ pub trait Store: Send + Sync {
     async fn unbind(&self, member: MemberKey, plates: Vec<Plate>, now: Timestamp) -> Result<Unbound, StoreError>;
 
     /// Members with their plates, oldest first, at most `limit` after the `after`-th; and the number to go on from.
-    async fn members(&self, circle: Option<String>, after: i64, limit: u32) -> Result<(Vec<Member>, Option<i64>), StoreError>;
+    async fn members(
+        &self,
+        circle: Option<String>,
+        after: i64,
+        limit: u32,
+    ) -> Result<(Vec<Member>, Option<i64>), StoreError>;
 
     /// Takes up to `limit` lanes that are due. Each lease carries the head of its lane, which is written down as possibly sent.
     async fn claim(&self, now: Timestamp, limit: u32) -> Result<Vec<Lease>, StoreError>;

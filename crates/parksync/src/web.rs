@@ -79,17 +79,23 @@ pub fn router(web: Web) -> Router {
     let gates = Router::new()
         .route("/v1/gates/{lot}/{gate}", post(gates::receive))
         .layer(DefaultBodyLimit::max(limits::GATE_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| allow(Role::Gate, state, request, next)));
+        .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| {
+            allow(Role::Gate, state, request, next)
+        }));
     let events = Router::new()
         .route("/v1/events", post(events::receive))
         .layer(DefaultBodyLimit::max(limits::EVENTS_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| allow(Role::Gate, state, request, next)));
+        .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| {
+            allow(Role::Gate, state, request, next)
+        }));
     let admin = Router::new()
         .route("/v1/members", get(members::list))
         .route("/v1/members/bind", post(members::bind))
         .route("/v1/members/unbind", post(members::unbind))
         .layer(DefaultBodyLimit::max(limits::ADMIN_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| allow(Role::Admin, state, request, next)));
+        .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| {
+            allow(Role::Admin, state, request, next)
+        }));
     let open = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

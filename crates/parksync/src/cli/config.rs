@@ -28,8 +28,9 @@ pub(super) fn run(path: &Path, command: &ConfigCommand) -> Result<Exit, Failure>
         ConfigCommand::Print { default: true } => out.write_all(DEFAULTS.as_bytes())?,
         ConfigCommand::Print { default: false } => {
             let config = super::load(path)?;
-            let text = toml::to_string_pretty(&config)
-                .map_err(|error| Failure::new(Exit::Unexpected, "cannot print the settings").cause(error.to_string()))?;
+            let text = toml::to_string_pretty(&config).map_err(|error| {
+                Failure::new(Exit::Unexpected, "cannot print the settings").cause(error.to_string())
+            })?;
             out.write_all(text.as_bytes())?;
         }
         ConfigCommand::Check => {
@@ -64,7 +65,10 @@ fn warnings(config: &crate::config::Config) -> Vec<String> {
         ));
     }
     for lot in config.lot.iter().filter(|lot| lot.zone.is_none()) {
-        warnings.push(format!("lot {} has no zone: times that come without one are refused", lot.id));
+        warnings.push(format!(
+            "lot {} has no zone: times that come without one are refused",
+            lot.id
+        ));
     }
     if config.api_key.is_empty() {
         warnings.push("there is no api_key: nobody can post events".to_owned());

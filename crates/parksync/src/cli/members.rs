@@ -1,13 +1,12 @@
 //! `parksync members`: import, list, bind, unbind. Works on the database itself, whether or not `serve` runs.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use jiff::Timestamp;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -24,6 +23,8 @@ use crate::store::{Bound, Store, StoreError};
 
 /// Lines that are written at one time. They share commits.
 const AT_ONCE: usize = 256;
+/// Longest line that is read.
+const LINE_BYTES: usize = 1024;
 /// Bad lines that are printed one by one; more are only counted.
 const BAD_LINES_SHOWN: u64 = 1000;
 
@@ -82,14 +83,28 @@ pub(super) async fn run(config: &Config, command: MembersCommand) -> Result<Exit
             if plates.is_empty() {
                 return Err(Failure::new(Exit::Usage, "name at least one plate with --plate"));
             }
-            let bound = store.bind(member, plates, Clock::system().now()).await.map_err(store_failure)?;
-            writeln!(std::io::stdout(), "{}", json!({ "added": bound.added, "inside": bound.inside }))?;
+            let bound = store
+                .bind(member, plates, Clock::system().now())
+                .await
+                .map_err(store_failure)?;
+            writeln!(
+                std::io::stdout(),
+                "{}",
+                json!({ "added": bound.added, "inside": bound.inside })
+            )?;
             Ok(Exit::Done)
         }
         MembersCommand::Unbind(arguments) => {
             let (member, plates) = arguments.read(config)?;
-            let unbound = store.unbind(member, plates, Clock::system().now()).await.map_err(store_failure)?;
-            writeln!(std::io::stdout(), "{}", json!({ "removed": unbound.removed, "withdrawn": unbound.withdrawn }))?;
+            let unbound = store
+                .unbind(member, plates, Clock::system().now())
+                .await
+                .map_err(store_failure)?;
+            writeln!(
+                std::io::stdout(),
+                "{}",
+                json!({ "removed": unbound.removed, "withdrawn": unbound.withdrawn })
+            )?;
             Ok(Exit::Done)
         }
     }
@@ -100,15 +115,30 @@ impl MemberArgs {
         let usage = |error: String| Failure::new(Exit::Usage, error);
         let circle = find_circle(config, self.circle.as_deref()).map_err(usage)?;
         let openid = Openid::parse(&self.openid).map_err(|error| usage(error.to_string()))?;
-        let plates = self.plates.iter().map(|raw| bindable_plate(raw).map_err(usage)).collect::<Result<_, _>>()?;
+        let plates = self
+            .plates
+            .iter()
+            .map(|raw| bindable_plate(raw).map_err(usage))
+            .collect::<Result<_, _>>()?;
         let appid = self.appid.clone().unwrap_or_else(|| circle.appid.clone());
-        Ok((MemberKey { circle: circle.id.clone(), appid, openid }, plates))
+        Ok((
+            MemberKey {
+                circle: circle.id.clone(),
+                appid,
+                openid,
+            },
+            plates,
+        ))
     }
 }
 
 fn find_circle<'a>(config: &'a Config, named: Option<&str>) -> Result<&'a Circle, String> {
     match named.filter(|name| !name.is_empty()) {
-        Some(id) => config.circle.iter().find(|circle| circle.id == id).ok_or(format!("there is no circle \"{id}\" in the settings")),
+        Some(id) => config
+            .circle
+            .iter()
+            .find(|circle| circle.id == id)
+            .ok_or(format!("there is no circle \"{id}\" in the settings")),
         None if config.circle.len() == 1 => Ok(&config.circle[0]),
         None => Err("name the circle: the settings have several or none".to_owned()),
     }
@@ -122,8 +152,10 @@ async fn list(store: &dyn Store, circle: Option<String>, as_json: bool) -> Resul
     let mut out = std::io::BufWriter::new(std::io::stdout());
     let mut after = 0;
     loop {
-        let (members, next) =
-            store.members(circle.clone(), after, limits::MEMBERS_PER_PAGE).await.map_err(store_failure)?;
+        let (members, next) = store
+            .members(circle.clone(), after, limits::MEMBERS_PER_PAGE)
+            .await
+            .map_err(store_failure)?;
         for member in &members {
             let (circle, openid) = (&member.key.circle, member.key.openid.masked());
             let plates: Vec<_> = member.plates.iter().map(Plate::masked).collect();
@@ -166,7 +198,12 @@ async fn import(config: &Config, store: Arc<dyn Store>, path: &Path, circle: Opt
 }
 
 /// Imports a file line by line. Bad lines are told on stderr and left out.
-pub(crate) async fn import_file(config: &Config, store: Arc<dyn Store>, path: &Path, circle: Option<&str>) -> Result<Report, Failure> {
+pub(crate) async fn import_file(
+    config: &Config,
+    store: Arc<dyn Store>,
+    path: &Path,
+    circle: Option<&str>,
+) -> Result<Report, Failure> {
     let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
     let (size, file) = opened.map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot read {}", path.display())).cause(error.to_string())
@@ -175,30 +212,28 @@ pub(crate) async fn import_file(config: &Config, store: Arc<dyn Store>, path: &P
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent}%  {msg}") {
         progress.set_style(style);
     }
-    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(progress.wrap_read(file));
-    let columns = Columns::find(reader.headers().map_err(|error| not_csv(path, &error))?)?;
+    let mut lines = Lines::new(progress.wrap_read(file));
+    let header = lines
+        .next()
+        .transpose()?
+        .ok_or_else(|| Failure::new(Exit::Usage, format!("{} is empty", path.display())))?;
+    let columns = Columns::find(
+        &header
+            .fields
+            .map_err(|why| Failure::new(Exit::Usage, format!("line 1: {why}")))?,
+    )?;
     let mut report = Report::default();
     let mut writes: JoinSet<Result<Bound, StoreError>> = JoinSet::new();
-    for record in reader.records() {
+    for line in lines {
+        let NumberedLine { number, fields } = line?;
         report.lines += 1;
-        // A line is counted as an editor counts it, so that it is found again.
-        let (number, line) = match record {
-            Ok(record) => {
-                let number = record.position().map_or(report.lines + 1, csv::Position::line);
-                (number, columns.read(&record, config, circle))
-            }
-            Err(error) => {
-                let number = error.position().map_or(report.lines + 1, csv::Position::line);
-                (number, Err(format!("not readable as CSV in UTF-8: {error}")))
-            }
-        };
-        match line {
+        match fields.and_then(|fields| columns.read(&fields, config, circle)) {
             Ok(Line { member, plate }) => {
                 while writes.len() >= AT_ONCE {
                     report.take(writes.join_next().await)?;
                 }
                 let store = Arc::clone(&store);
-                let now = Timestamp::now();
+                let now = Clock::system().now();
                 writes.spawn(async move { store.bind(member, vec![plate], now).await });
             }
             Err(why) => {
@@ -221,12 +256,18 @@ pub(crate) async fn import_file(config: &Config, store: Arc<dyn Store>, path: &P
 }
 
 impl Report {
-    fn take(&mut self, written: Option<Result<Result<Bound, StoreError>, tokio::task::JoinError>>) -> Result<(), Failure> {
+    fn take(
+        &mut self,
+        written: Option<Result<Result<Bound, StoreError>, tokio::task::JoinError>>,
+    ) -> Result<(), Failure> {
         let bound = match written {
             Some(Ok(bound)) => bound.map_err(|error| {
-                Failure::new(Exit::Later, error.to_string()).hint("import the file again: what is there already is left as it is")
+                Failure::new(Exit::Later, error.to_string())
+                    .hint("import the file again: what is there already is left as it is")
             })?,
-            Some(Err(error)) => return Err(Failure::new(Exit::Unexpected, "a write broke off").cause(error.to_string())),
+            Some(Err(error)) => {
+                return Err(Failure::new(Exit::Unexpected, "a write broke off").cause(error.to_string()));
+            }
             None => return Ok(()),
         };
         self.added += u64::from(bound.added);
@@ -235,8 +276,88 @@ impl Report {
     }
 }
 
-fn not_csv(path: &Path, error: &csv::Error) -> Failure {
-    Failure::new(Exit::Usage, format!("{} is no CSV file in UTF-8", path.display())).cause(error.to_string())
+/// The lines of a CSV file, one by one, with the numbers that an editor shows. A field cannot hold a line end: no openid and no
+/// plate does, and so one bad line never swallows the next.
+struct Lines<R> {
+    input: std::io::BufReader<R>,
+    number: u64,
+}
+
+struct NumberedLine {
+    number: u64,
+    fields: Result<csv::StringRecord, String>,
+}
+
+impl<R: std::io::Read> Lines<R> {
+    fn new(input: R) -> Self {
+        Self {
+            input: std::io::BufReader::new(input),
+            number: 0,
+        }
+    }
+
+    /// The next line without its end; at most `LINE_BYTES` of it, and whether there was more.
+    fn read_line(&mut self) -> std::io::Result<Option<(Vec<u8>, bool)>> {
+        let mut line = Vec::new();
+        let mut cut = false;
+        loop {
+            let mut part = Vec::new();
+            let limit = (LINE_BYTES + 1) as u64;
+            if self.input.by_ref().take(limit).read_until(b'\n', &mut part)? == 0 {
+                return Ok((!line.is_empty()).then_some((line, cut)));
+            }
+            let ended = part.ends_with(b"\n");
+            cut |= line.len() + part.len() > LINE_BYTES;
+            if line.is_empty() {
+                line = part;
+            }
+            if ended {
+                return Ok(Some((line, cut)));
+            }
+        }
+    }
+}
+
+impl<R: std::io::Read> Iterator for Lines<R> {
+    type Item = std::io::Result<NumberedLine>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (line, cut) = match self.read_line() {
+                Ok(Some(line)) => line,
+                Ok(None) => return None,
+                Err(error) => return Some(Err(error)),
+            };
+            self.number += 1;
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let fields = if cut {
+                Err(format!("the line is longer than {LINE_BYTES} bytes"))
+            } else {
+                fields(&line)
+            };
+            return Some(Ok(NumberedLine {
+                number: self.number,
+                fields,
+            }));
+        }
+    }
+}
+
+fn fields(line: &[u8]) -> Result<csv::StringRecord, String> {
+    let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .buffer_capacity(LINE_BYTES)
+        .from_reader(line);
+    let mut fields = csv::StringRecord::new();
+    match reader.read_record(&mut fields) {
+        Ok(_) => Ok(fields),
+        Err(_) => Err("the line is not UTF-8; save the file as \"CSV UTF-8\"".to_owned()),
+    }
 }
 
 /// Where the columns are.
@@ -250,10 +371,9 @@ struct Columns {
 impl Columns {
     fn find(header: &csv::StringRecord) -> Result<Self, Failure> {
         let place = |names: &[&str]| {
-            header.iter().position(|name| {
-                let name = name.trim_start_matches('\u{feff}');
-                names.iter().any(|known| name.eq_ignore_ascii_case(known))
-            })
+            header
+                .iter()
+                .position(|name| names.iter().any(|known| name.eq_ignore_ascii_case(known)))
         };
         let needed = |names: &[&str]| {
             place(names).ok_or_else(|| {
@@ -270,13 +390,24 @@ impl Columns {
     }
 
     fn read(&self, record: &csv::StringRecord, config: &Config, circle: Option<&str>) -> Result<Line, String> {
-        let field = |index: Option<usize>| index.and_then(|index| record.get(index)).filter(|text| !text.is_empty());
+        let field = |index: Option<usize>| {
+            index
+                .and_then(|index| record.get(index))
+                .filter(|text| !text.is_empty())
+        };
         let circle = find_circle(config, field(self.circle).or(circle)).map_err(|why| format!("circle: {why}"))?;
         let openid = field(Some(self.openid)).ok_or("openid: the field is empty")?;
         let openid = Openid::parse(openid).map_err(|why| format!("openid: {why}"))?;
         let plate = field(Some(self.plate)).ok_or("plate: the field is empty")?;
         let plate = bindable_plate(plate).map_err(|why| format!("plate: {why}"))?;
         let appid = field(self.appid).unwrap_or(&circle.appid).to_owned();
-        Ok(Line { member: MemberKey { circle: circle.id.clone(), appid, openid }, plate })
+        Ok(Line {
+            member: MemberKey {
+                circle: circle.id.clone(),
+                appid,
+                openid,
+            },
+            plate,
+        })
     }
 }

@@ -17,8 +17,10 @@ use crate::domain::plate;
 use crate::service;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: parksync send --openid oUpF8uMuAJOM2pxb1Q --plate 粤B888888 --state in\n\
-This goes straight to WeChat Pay: it is not written into the outbox, not repeated and not kept in order with it.")]
+#[command(
+    after_help = "Example: parksync send --openid oUpF8uMuAJOM2pxb1Q --plate 粤B888888 --state in\n\
+This goes straight to WeChat Pay: it is not written into the outbox, not repeated and not kept in order with it."
+)]
 pub(super) struct SendArgs {
     /// The circle (商圈) of the settings; may be left out when there is only one
     #[arg(long)]
@@ -47,7 +49,9 @@ pub(super) async fn run(config: &Config, arguments: &SendArgs) -> Result<Exit, F
     };
     let Some(circle) = circle else {
         let known: Vec<_> = config.circle.iter().map(|circle| &*circle.id).collect();
-        return Err(Failure::new(Exit::Usage, "say which circle").hint(format!("--circle with one of: {}", known.join(", "))));
+        return Err(
+            Failure::new(Exit::Usage, "say which circle").hint(format!("--circle with one of: {}", known.join(", ")))
+        );
     };
     let openid = Openid::parse(&arguments.openid).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let checked = plate::check(&arguments.plate);
@@ -58,7 +62,11 @@ pub(super) async fn run(config: &Config, arguments: &SendArgs) -> Result<Exit, F
     let appid = arguments.appid.clone().unwrap_or_else(|| circle.appid.clone());
     let delivery = Delivery {
         id: 0,
-        member: MemberKey { circle: circle.id.clone(), appid, openid },
+        member: MemberKey {
+            circle: circle.id.clone(),
+            appid,
+            openid,
+        },
         plate,
         state: arguments.state,
         at: arguments.time.unwrap_or(now),
@@ -72,12 +80,21 @@ pub(super) async fn run(config: &Config, arguments: &SendArgs) -> Result<Exit, F
             writeln!(std::io::stdout(), "{told}")?;
             Ok(Exit::Done)
         }
-        Outcome::Refused { status, code, message, request_id, rate_limited, .. } => {
+        Outcome::Refused {
+            status,
+            code,
+            message,
+            request_id,
+            rate_limited,
+            ..
+        } => {
             let later = rate_limited || status >= 500;
             let exit = if later { Exit::Later } else { Exit::Refused };
-            Err(Failure::new(exit, format!("WeChat Pay refused: {status} {code}: {message}"))
-                .cause(format!("Request-ID {request_id}"))
-                .hint(hint(status, later)))
+            Err(
+                Failure::new(exit, format!("WeChat Pay refused: {status} {code}: {message}"))
+                    .cause(format!("Request-ID {request_id}"))
+                    .hint(hint(status, later)),
+            )
         }
         Outcome::Unknown { why } => Err(Failure::new(Exit::Later, "nobody can say whether WeChat Pay has it")
             .cause(why)

@@ -14,10 +14,13 @@ pub(super) fn merge(
     text: &str,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    let mut settings: Table = DEFAULTS.parse().expect("the embedded defaults are TOML; a test reads them");
-    let file: Table = text
+    let mut settings: Table = DEFAULTS
         .parse()
-        .map_err(|error: toml::de::Error| ConfigError::Syntax { path: path.to_owned(), message: error.to_string() })?;
+        .expect("the embedded defaults are TOML; a test reads them");
+    let file: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })?;
     lay(&mut settings, file);
     for (name, value) in environment {
         let Some(key) = name.strip_prefix(PREFIX) else { continue };
@@ -26,7 +29,10 @@ pub(super) fn merge(
             message: format!("settings in the environment are named {PREFIX}SECTION__KEY"),
         })?;
         let layer = Table::from_iter([(key.to_lowercase(), scalar(&value))]);
-        lay(&mut settings, Table::from_iter([(section.to_lowercase(), Value::Table(layer))]));
+        lay(
+            &mut settings,
+            Table::from_iter([(section.to_lowercase(), Value::Table(layer))]),
+        );
     }
     serde_path_to_error::deserialize(Value::Table(settings)).map_err(|error| ConfigError::Value {
         key: error.path().to_string(),

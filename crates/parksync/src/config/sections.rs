@@ -80,7 +80,9 @@ impl Delivery {
     /// The rules for trying again.
     #[must_use]
     pub const fn retry_policy(&self) -> RetryPolicy {
-        RetryPolicy { time_to_live: SignedDuration::from_hours(self.time_to_live_h as i64) }
+        RetryPolicy {
+            time_to_live: SignedDuration::from_hours(self.time_to_live_h as i64),
+        }
     }
 }
 
@@ -239,8 +241,13 @@ impl FromStr for Zone {
     fn from_str(text: &str) -> Result<Self, String> {
         jiff::fmt::temporal::DateTimeParser::new()
             .parse_time_zone(text)
-            .map(|zone| Self { text: text.to_owned(), zone })
-            .map_err(|_| format!("\"{text}\" is no time zone: write an offset such as +08:00 or a name such as Asia/Shanghai"))
+            .map(|zone| Self {
+                text: text.to_owned(),
+                zone,
+            })
+            .map_err(|_| {
+                format!("\"{text}\" is no time zone: write an offset such as +08:00 or a name such as Asia/Shanghai")
+            })
     }
 }
 
@@ -273,7 +280,11 @@ impl Config {
     pub(super) fn resolve_paths(&mut self, folder: &Path) {
         let keys = self.api_key.iter_mut().map(|key| &mut key.key_file);
         let merchants = self.merchant.iter_mut().flat_map(Merchant::files_mut);
-        for path in [&mut self.store.path, &mut self.vault.key_file].into_iter().chain(keys).chain(merchants) {
+        for path in [&mut self.store.path, &mut self.vault.key_file]
+            .into_iter()
+            .chain(keys)
+            .chain(merchants)
+        {
             *path = folder.join(&*path);
         }
     }
@@ -282,7 +293,28 @@ impl Config {
 /// The keys of the lists, which have no defaults; the reference shows an example of each.
 #[cfg(test)]
 pub(super) const LIST_KEYS: [&str; 24] = [
-    "name", "role", "key_file", "mchid", "serial_no", "private_key_file", "api_v3_key_file", "public_key_id",
-    "public_key_file", "certificate_files", "base_url", "ca_file", "id", "merchant", "brandid", "appid", "sub_mchid",
-    "circle", "zone", "merge_window_s", "lot", "format", "direction", "key_file",
+    "name",
+    "role",
+    "key_file",
+    "mchid",
+    "serial_no",
+    "private_key_file",
+    "api_v3_key_file",
+    "public_key_id",
+    "public_key_file",
+    "certificate_files",
+    "base_url",
+    "ca_file",
+    "id",
+    "merchant",
+    "brandid",
+    "appid",
+    "sub_mchid",
+    "circle",
+    "zone",
+    "merge_window_s",
+    "lot",
+    "format",
+    "direction",
+    "key_file",
 ];

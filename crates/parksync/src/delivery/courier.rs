@@ -50,7 +50,9 @@ impl Courier for WechatCourier {
         };
         let state = parking_state(road, delivery);
         match road.client.business_circle().report_parking(&state).await {
-            Ok(accepted) => Outcome::Accepted { request_id: accepted.request_id().unwrap_or_default().to_owned() },
+            Ok(accepted) => Outcome::Accepted {
+                request_id: accepted.request_id().unwrap_or_default().to_owned(),
+            },
             Err(error) => outcome(&error),
         }
     }
@@ -73,7 +75,14 @@ fn parking_state(road: &Road, delivery: &Delivery) -> ParkingState {
 
 /// What an SDK error says about the call.
 pub fn outcome(error: &Error) -> Outcome {
-    if let Error::Api { status, code, message, request_id, .. } = error {
+    if let Error::Api {
+        status,
+        code,
+        message,
+        request_id,
+        ..
+    } = error
+    {
         return Outcome::Refused {
             status: *status,
             code: code.clone(),

@@ -42,7 +42,11 @@ impl Worker {
         let mut calls = Calls::default();
         let mut tried: Vec<Settled> = Vec::new();
         loop {
-            let room = if stop.is_cancelled() { 0 } else { self.max_in_flight - calls.count() };
+            let room = if stop.is_cancelled() {
+                0
+            } else {
+                self.max_in_flight - calls.count()
+            };
             let limit = u32::try_from(room).unwrap_or(u32::MAX).min(limits::CLAIM);
             // Both jobs are queued at once, the settle first, so they share a commit and freed lanes can be claimed again.
             let (settled, claimed) = tokio::join!(self.settle(&mut tried), self.claim(limit));
@@ -90,7 +94,11 @@ impl Worker {
         if limit == 0 {
             return Some(Vec::new());
         }
-        self.store.claim(self.clock.now(), limit).await.inspect_err(|error| error!(%error, "cannot claim lanes")).ok()
+        self.store
+            .claim(self.clock.now(), limit)
+            .await
+            .inspect_err(|error| error!(%error, "cannot claim lanes"))
+            .ok()
     }
 
     /// Writes down what was tried. What cannot be written is kept for the next time; its lanes stay ours meanwhile.
@@ -111,10 +119,21 @@ impl Worker {
     }
 
     fn judge(&self, done: Done) -> Settled {
-        let Done { lease, began_at, took_ms, outcome } = done;
+        let Done {
+            lease,
+            began_at,
+            took_ms,
+            outcome,
+        } = done;
         let verdict = self.policy.judge(&lease.head, &outcome, self.clock.now(), jitter());
         tell_log(&lease, &outcome, &verdict);
-        Settled { lease, began_at, took_ms, outcome, verdict }
+        Settled {
+            lease,
+            began_at,
+            took_ms,
+            outcome,
+            verdict,
+        }
     }
 }
 
@@ -144,7 +163,11 @@ impl Calls {
             let began_at = worker.clock.now();
             let began = std::time::Instant::now();
             let outcome = worker.courier.deliver(&head).await;
-            (began_at, i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX), outcome)
+            (
+                began_at,
+                i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
+                outcome,
+            )
         });
         self.leases.insert(task.id(), lease);
     }
@@ -165,7 +188,12 @@ impl Calls {
             (failed.id(), (Timestamp::now(), 0, Outcome::Unknown { why }))
         });
         let lease = self.leases.remove(&id)?;
-        Some(Done { lease, began_at, took_ms, outcome })
+        Some(Done {
+            lease,
+            began_at,
+            took_ms,
+            outcome,
+        })
     }
 }
 
@@ -185,14 +213,24 @@ fn tell_log(lease: &Lease, outcome: &Outcome, verdict: &Verdict) {
         Outcome::Unknown { .. } | Outcome::NotSent { .. } | Outcome::Unbuildable { .. } => "",
     };
     match verdict {
-        Verdict::Delivered => info!(delivery.id = id, circle.id = circle, wechat.request_id = request_id, "delivered"),
+        Verdict::Delivered => info!(
+            delivery.id = id,
+            circle.id = circle,
+            wechat.request_id = request_id,
+            "delivered"
+        ),
         Verdict::RetryAt { at, .. } => {
             warn!(delivery.id = id, delivery.attempt = lease.head.tries + 1, circle.id = circle, wechat.request_id = request_id,
                   again_at = %at, why = outcome.brief(), "not delivered yet");
         }
         Verdict::Dead { .. } => {
-            error!(delivery.id = id, circle.id = circle, wechat.request_id = request_id,
-                   why = outcome.brief(), "given up");
+            error!(
+                delivery.id = id,
+                circle.id = circle,
+                wechat.request_id = request_id,
+                why = outcome.brief(),
+                "given up"
+            );
         }
     }
 }

@@ -111,8 +111,13 @@ impl Day {
     /// Makes the day of a seed.
     pub(super) fn new(seed: u64, cars: u32) -> Self {
         let midnight = last_saturday();
-        let mut day =
-            Self { midnight, bindings: Vec::new(), steps: Vec::new(), truth: Truth::new(), tally: Tally::default() };
+        let mut day = Self {
+            midnight,
+            bindings: Vec::new(),
+            steps: Vec::new(),
+            truth: Truth::new(),
+            tally: Tally::default(),
+        };
         let mut dice = Dice(seed);
         let mut replay = Vec::new();
         for number in 0..cars {
@@ -124,7 +129,11 @@ impl Day {
         day.tally.replayed = u32::try_from(replay.len()).unwrap_or(u32::MAX);
         for (index, (_, what)) in replay.into_iter().enumerate() {
             let at = day.time(OFFLINE_TO) + SignedDuration::from_millis(20 * i64::try_from(index).unwrap_or(0));
-            day.steps.push(Step { at, group: u64::MAX, what });
+            day.steps.push(Step {
+                at,
+                group: u64::MAX,
+                what,
+            });
         }
         day.steps.sort_by_key(|step| step.at);
         day
@@ -166,17 +175,41 @@ impl Day {
         let mut first_stay = None;
         loop {
             // One in a hundred only drives through.
-            let stay = if dice.one_in(100) { 45 + dice.up_to(60) } else { 1200 + dice.up_to(4 * 3600) };
+            let stay = if dice.one_in(100) {
+                45 + dice.up_to(60)
+            } else {
+                1200 + dice.up_to(4 * 3600)
+            };
             let leaves = enters + stay;
             if leaves > LAST_EXIT {
                 break;
             }
             let lot = ["P1", "P2", "P3"][dice.index(3)];
-            self.passage(&plate, number, lot, Direction::In, enters, dice, &mut reads, replay, late_bind);
+            self.passage(
+                &plate,
+                number,
+                lot,
+                Direction::In,
+                enters,
+                dice,
+                &mut reads,
+                replay,
+                late_bind,
+            );
             if dice.one_in(70) {
                 self.tally.missing_exits += 1;
             } else {
-                self.passage(&plate, number, lot, Direction::Out, leaves, dice, &mut reads, replay, late_bind);
+                self.passage(
+                    &plate,
+                    number,
+                    lot,
+                    Direction::Out,
+                    leaves,
+                    dice,
+                    &mut reads,
+                    replay,
+                    late_bind,
+                );
             }
             first_stay.get_or_insert((enters, leaves));
             // One in three comes back: fetched somebody, had lunch elsewhere.
@@ -196,17 +229,27 @@ impl Day {
             self.expect(&openid, &plate, told(&reads, Some(binds)));
             self.tally.late_binds += 1;
             let at = self.time(binds);
-            self.steps.push(Step { at, group: u64::from(number), what: What::Bind { openid, plate } });
+            self.steps.push(Step {
+                at,
+                group: u64::from(number),
+                what: What::Bind { openid, plate },
+            });
         }
     }
 
     fn expect(&mut self, openid: &str, plate: &str, told: Vec<(Direction, i64)>) {
-        let told = told.into_iter().map(|(state, at)| (state, self.midnight + at)).collect();
+        let told = told
+            .into_iter()
+            .map(|(state, at)| (state, self.midnight + at))
+            .collect();
         self.truth.insert((openid.to_owned(), plate.to_owned()), told);
     }
 
     /// One crossing of one car, as the cameras tell it.
-    #[expect(clippy::too_many_arguments, reason = "all of it is one crossing; a struct for one caller would say less")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of it is one crossing; a struct for one caller would say less"
+    )]
     fn passage(
         &mut self,
         plate: &str,
@@ -219,7 +262,10 @@ impl Day {
         replay: &mut Vec<(i64, What)>,
         stays_online: bool,
     ) {
-        let gates: Vec<&'static GateSpec> = GATES.iter().filter(|gate| gate.lot == lot && gate.state == state).collect();
+        let gates: Vec<&'static GateSpec> = GATES
+            .iter()
+            .filter(|gate| gate.lot == lot && gate.state == state)
+            .collect();
         let mut gate = gates[dice.index(gates.len())];
         let is_cut = |gate: &GateSpec| (gate.lot, gate.id) == OFFLINE && (OFFLINE_FROM..OFFLINE_TO).contains(&at);
         if is_cut(gate) && stays_online {
@@ -227,8 +273,20 @@ impl Day {
         }
         if is_cut(gate) {
             let message = messages::write(gate, plate, self.midnight + at, dice.number(), true);
-            replay.push((at, What::Post { gate, message, tells: None }));
-            reads.push(Read { at, arrives: OFFLINE_TO, state, replayed: true });
+            replay.push((
+                at,
+                What::Post {
+                    gate,
+                    message,
+                    tells: None,
+                },
+            ));
+            reads.push(Read {
+                at,
+                arrives: OFFLINE_TO,
+                state,
+                replayed: true,
+            });
             return;
         }
         // Both bumpers are read now and then: another camera, some seconds later.
@@ -251,7 +309,12 @@ impl Day {
                 self.tally.second_cameras += 1;
             }
             if correct && !known {
-                reads.push(Read { at, arrives: at, state, replayed: false });
+                reads.push(Read {
+                    at,
+                    arrives: at,
+                    state,
+                    replayed: false,
+                });
                 known = true;
             }
             let message = messages::write(gate, &seen, self.midnight + at, dice.number(), false);
@@ -259,8 +322,16 @@ impl Day {
             for resend in 0..=resends {
                 let resend = i64::try_from(resend).unwrap_or(0);
                 let tells = tells.clone().filter(|_| resend == 0);
-                let what = What::Post { gate, message: message.clone(), tells };
-                self.steps.push(Step { at: self.time(at + resend * 5), group: u64::from(number), what });
+                let what = What::Post {
+                    gate,
+                    message: message.clone(),
+                    tells,
+                };
+                self.steps.push(Step {
+                    at: self.time(at + resend * 5),
+                    group: u64::from(number),
+                    what,
+                });
             }
             if correct {
                 self.tally.resends += u32::try_from(resends).unwrap_or(0);
@@ -278,7 +349,11 @@ fn told(reads: &[Read], binds: Option<i64>) -> Vec<(Direction, i64)> {
     arrivals.sort_by_key(|read| (read.arrives, read.at));
     let mut told: Vec<(Direction, i64)> = Vec::new();
     let since = binds.unwrap_or(i64::MIN);
-    if let Some(last) = arrivals.iter().rfind(|read| read.arrives < since).filter(|read| read.state == Direction::In) {
+    if let Some(last) = arrivals
+        .iter()
+        .rfind(|read| read.arrives < since)
+        .filter(|read| read.state == Direction::In)
+    {
         told.push((last.state, last.at));
     }
     let newest_replayed = arrivals.iter().filter(|read| read.replayed).map(|read| read.at).max();
@@ -313,10 +388,18 @@ fn plate(authority: char, number: u32) -> String {
 fn last_saturday() -> i64 {
     let china = TimeZone::fixed(offset(8));
     let today = Timestamp::now().to_zoned(china.clone()).date();
-    let saturday = today.nth_weekday(-1, Weekday::Saturday).unwrap_or_else(|_| date(2024, 11, 23));
+    let saturday = today
+        .nth_weekday(-1, Weekday::Saturday)
+        .unwrap_or_else(|_| date(2024, 11, 23));
     // Never today: all of that day lies in the past.
-    let saturday = if saturday == today { saturday - 7.days() } else { saturday };
-    saturday.to_zoned(china).map_or(0, |midnight| midnight.timestamp().as_second())
+    let saturday = if saturday == today {
+        saturday - 7.days()
+    } else {
+        saturday
+    };
+    saturday
+        .to_zoned(china)
+        .map_or(0, |midnight| midnight.timestamp().as_second())
 }
 
 /// Numbers that look random and are the same for the same seed (splitmix64).
@@ -350,7 +433,12 @@ mod tests {
     use super::*;
 
     fn read(at: i64, state: Direction) -> Read {
-        Read { at, arrives: at, state, replayed: false }
+        Read {
+            at,
+            arrives: at,
+            state,
+            replayed: false,
+        }
     }
 
     #[test]
@@ -364,11 +452,19 @@ mod tests {
     #[test]
     fn of_a_replay_only_the_newest_news_is_told() {
         use Direction::{In, Out};
-        let replayed = |at| Read { at, arrives: 1000, state: Out, replayed: true };
+        let replayed = |at| Read {
+            at,
+            arrives: 1000,
+            state: Out,
+            replayed: true,
+        };
 
         assert_eq!(told(&[read(1, In), replayed(5)], None), [(In, 1), (Out, 5)]);
         assert_eq!(told(&[read(1, In), replayed(5), read(9, In)], None), [(In, 1), (In, 9)]);
-        assert_eq!(told(&[read(1, In), replayed(5), read(9, In), replayed(12)], None), [(In, 1), (In, 9), (Out, 12)]);
+        assert_eq!(
+            told(&[read(1, In), replayed(5), read(9, In), replayed(12)], None),
+            [(In, 1), (In, 9), (Out, 12)]
+        );
     }
 
     #[test]

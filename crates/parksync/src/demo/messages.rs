@@ -38,7 +38,10 @@ fn vzenith(gate: &GateSpec, plate: &str, second: i64, number: u64, replayed: boo
             "timeStamp": { "Timeval": { "sec": second, "usec": number % 1_000_000 } },
         } },
     } });
-    Message { content_type: "application/json", body: message.to_string() }
+    Message {
+        content_type: "application/json",
+        body: message.to_string(),
+    }
 }
 
 fn hikvision(gate: &GateSpec, plate: &str, second: i64, number: u64, replayed: bool) -> Message {
@@ -61,17 +64,33 @@ fn hikvision(gate: &GateSpec, plate: &str, second: i64, number: u64, replayed: b
          Content-Type: text/xml\r\nContent-Length: {}\r\n\r\n{xml}\r\n--demo--\r\n",
         xml.len()
     );
-    Message { content_type: "multipart/form-data; boundary=demo", body }
+    Message {
+        content_type: "multipart/form-data; boundary=demo",
+        body,
+    }
 }
 
 fn huaxia(gate: &GateSpec, plate: &str, second: i64) -> Message {
     let plate = if plate == UNREAD { "无牌车" } else { plate };
     let body = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs([("type", "online"), ("mode", "5"), ("plate_num", plate), ("plate_color", "蓝色"), ("confidence", "28")])
+        .extend_pairs([
+            ("type", "online"),
+            ("mode", "5"),
+            ("plate_num", plate),
+            ("plate_color", "蓝色"),
+            ("confidence", "28"),
+        ])
         .append_pair("start_time", &second.to_string())
-        .extend_pairs([("park_id", "1"), ("cam_id", &*format!("demo-{}-{}", gate.lot, gate.id)), ("cam_ip", "192.0.2.10")])
+        .extend_pairs([
+            ("park_id", "1"),
+            ("cam_id", &*format!("demo-{}-{}", gate.lot, gate.id)),
+            ("cam_ip", "192.0.2.10"),
+        ])
         .append_pair("vdc_type", &gate.state.as_str().to_lowercase())
         .extend_pairs([("picture", ""), ("closeup_pic", "")])
         .finish();
-    Message { content_type: "application/x-www-form-urlencoded", body }
+    Message {
+        content_type: "application/x-www-form-urlencoded",
+        body,
+    }
 }

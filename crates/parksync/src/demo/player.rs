@@ -39,7 +39,12 @@ impl Player {
     pub(super) fn new(address: SocketAddr, gate_key: String, admin_key: String) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        Self { http: Client::builder(TokioExecutor::new()).build(connector), address, gate_key, admin_key }
+        Self {
+            http: Client::builder(TokioExecutor::new()).build(connector),
+            address,
+            gate_key,
+            admin_key,
+        }
     }
 
     /// Posts a message of a gate; returns status and answer.
@@ -50,16 +55,25 @@ impl Player {
         content_type: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        self.post(&format!("/v1/gates/{lot}/{gate}"), &self.gate_key, content_type, body).await
+        self.post(&format!("/v1/gates/{lot}/{gate}"), &self.gate_key, content_type, body)
+            .await
     }
 
     async fn bind(&self, openid: &str, plate: &str) -> Result<(), Failure> {
         let body = json!({ "circle": "demo-mall", "openid": openid, "plates": [plate] }).to_string();
-        let (status, answer) = self.post("/v1/members/bind", &self.admin_key, "application/json", body.into()).await?;
+        let (status, answer) = self
+            .post("/v1/members/bind", &self.admin_key, "application/json", body.into())
+            .await?;
         accepted(status, &answer)
     }
 
-    async fn post(&self, path: &str, key: &str, content_type: &str, body: Bytes) -> Result<(StatusCode, Bytes), Failure> {
+    async fn post(
+        &self,
+        path: &str,
+        key: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let broken = |error: &dyn std::fmt::Display| {
             Failure::new(Exit::Unexpected, format!("the service did not answer on {path}")).cause(error.to_string())
         };
@@ -70,7 +84,12 @@ impl Player {
             .map_err(|error| broken(&error))?;
         let response = self.http.request(request).await.map_err(|error| broken(&error))?;
         let status = response.status();
-        let answer = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
+        let answer = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| broken(&error))?
+            .to_bytes();
         Ok((status, answer))
     }
 
@@ -118,7 +137,10 @@ impl Player {
         }
         let mut done = Vec::new();
         while let Some(finished) = running.join_next().await {
-            done.push(finished.map_err(|error| Failure::new(Exit::Unexpected, "a gate broke off").cause(error.to_string()))??);
+            done.push(
+                finished
+                    .map_err(|error| Failure::new(Exit::Unexpected, "a gate broke off").cause(error.to_string()))??,
+            );
         }
         Ok(done)
     }
@@ -126,8 +148,17 @@ impl Player {
 
 /// A step on its way, with nothing borrowed.
 enum Task {
-    Post { lot: &'static str, gate: &'static str, content_type: &'static str, body: Bytes, tells: Option<(String, Direction, i64)> },
-    Bind { openid: String, plate: String },
+    Post {
+        lot: &'static str,
+        gate: &'static str,
+        content_type: &'static str,
+        body: Bytes,
+        tells: Option<(String, Direction, i64)>,
+    },
+    Bind {
+        openid: String,
+        plate: String,
+    },
 }
 
 impl Task {
@@ -140,13 +171,22 @@ impl Task {
                 body: message.body.clone().into(),
                 tells: tells.clone(),
             },
-            What::Bind { openid, plate } => Self::Bind { openid: openid.clone(), plate: plate.clone() },
+            What::Bind { openid, plate } => Self::Bind {
+                openid: openid.clone(),
+                plate: plate.clone(),
+            },
         }
     }
 
     async fn run(self, player: &Player) -> Result<Option<(String, Direction, i64)>, Failure> {
         match self {
-            Self::Post { lot, gate, content_type, body, tells } => {
+            Self::Post {
+                lot,
+                gate,
+                content_type,
+                body,
+                tells,
+            } => {
                 let (status, answer) = player.gate(lot, gate, content_type, body).await?;
                 accepted(status, &answer)?;
                 Ok(tells)
@@ -163,6 +203,8 @@ fn accepted(status: StatusCode, answer: &[u8]) -> Result<(), Failure> {
     if status == StatusCode::OK {
         return Ok(());
     }
-    Err(Failure::new(Exit::Unexpected, format!("the service refused a message with {status}"))
-        .cause(String::from_utf8_lossy(answer).into_owned()))
+    Err(
+        Failure::new(Exit::Unexpected, format!("the service refused a message with {status}"))
+            .cause(String::from_utf8_lossy(answer).into_owned()),
+    )
 }

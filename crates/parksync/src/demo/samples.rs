@@ -44,12 +44,19 @@ pub(super) async fn play(player: &Player, out: &mut impl Write) -> Result<(), Fa
         };
         let (status, answer) = player.gate(lot, "E1", content_type, body.into()).await?;
         if !status.is_success() {
-            return Err(Failure::new(Exit::Unexpected, format!("{name} was refused with {status}")));
+            return Err(Failure::new(
+                Exit::Unexpected,
+                format!("{name} was refused with {status}"),
+            ));
         }
         let answer = String::from_utf8_lossy(&answer).replace(['\r', '\n'], "");
         let shown: String = answer.chars().take(ANSWER_SHOWN).collect();
         let cut = if shown.len() < answer.len() { "…" } else { "" };
-        writeln!(out, "  {name:46} {:22} answered {shown}{cut}", made_of(lot, content_type, body))?;
+        writeln!(
+            out,
+            "  {name:46} {:22} answered {shown}{cut}",
+            made_of(lot, content_type, body)
+        )?;
     }
     writeln!(out)?;
     Ok(())
@@ -57,11 +64,22 @@ pub(super) async fn play(player: &Player, out: &mut impl Write) -> Result<(), Fa
 
 /// What the message says, in a word.
 fn made_of(lot: &str, content_type: &str, body: &str) -> String {
-    let Some(format) = GATES.iter().find(|gate| gate.lot == lot).and_then(|gate| gate.format.parse().ok()) else {
+    let Some(format) = GATES
+        .iter()
+        .find(|gate| gate.lot == lot)
+        .and_then(|gate| gate.format.parse().ok())
+    else {
         return String::new();
     };
-    let message = Message { content_type: Some(content_type), body: body.as_bytes(), received_at: Timestamp::now() };
-    let source = Source { direction: Some(Direction::In), zone: Some(jiff::tz::TimeZone::fixed(jiff::tz::offset(8))) };
+    let message = Message {
+        content_type: Some(content_type),
+        body: body.as_bytes(),
+        received_at: Timestamp::now(),
+    };
+    let source = Source {
+        direction: Some(Direction::In),
+        zone: Some(jiff::tz::TimeZone::fixed(jiff::tz::offset(8))),
+    };
     match ingest::parse(format, &message, &source).map(|parsed| parsed.items.into_iter().next()) {
         Ok(Some(Item::Event(read))) => format!("{} {}", read.plate, read.state),
         Ok(Some(Item::Ignored { reason })) => format!("ignored: {}", reason.word),

@@ -109,7 +109,9 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { time_to_live: SignedDuration::from_hours(24) }
+        Self {
+            time_to_live: SignedDuration::from_hours(24),
+        }
     }
 }
 
@@ -140,22 +142,37 @@ impl RetryPolicy {
             Outcome::Accepted { .. } => return Verdict::Delivered,
             Outcome::Unbuildable { why } => return Verdict::Dead { reason: why.clone() },
             Outcome::Unknown { why } | Outcome::NotSent { why } => (scheduled(), true, why.clone()),
-            Outcome::Refused { status, code, message, rate_limited, retry_after, .. } => {
+            Outcome::Refused {
+                status,
+                code,
+                message,
+                rate_limited,
+                retry_after,
+                ..
+            } => {
                 let asked = retry_after.map_or(SignedDuration::ZERO, |asked| {
-                    SignedDuration::try_from(asked).unwrap_or(SignedDuration::from_hours(1)).min(SignedDuration::from_hours(1))
+                    SignedDuration::try_from(asked)
+                        .unwrap_or(SignedDuration::from_hours(1))
+                        .min(SignedDuration::from_hours(1))
                 });
                 let reason = format!("{status} {code}: {message}");
                 match refusal(*status, message, *rate_limited) {
                     Refusal::Message => return Verdict::Dead { reason },
                     Refusal::Transient => (scheduled().max(asked), true, reason),
-                    Refusal::Throttled => (lengthened(SignedDuration::from_secs(1), jitter).max(asked), false, reason),
+                    Refusal::Throttled => (
+                        lengthened(SignedDuration::from_secs(1), jitter).max(asked),
+                        false,
+                        reason,
+                    ),
                     Refusal::Account => (lengthened(ACCOUNT_REST, jitter), false, reason),
                 }
             }
         };
         let at = now + wait;
         if at.duration_since(delivery.enqueued_at) > self.time_to_live {
-            return Verdict::Dead { reason: format!("not delivered within its time to live; last: {reason}") };
+            return Verdict::Dead {
+                reason: format!("not delivered within its time to live; last: {reason}"),
+            };
         }
         Verdict::RetryAt { at, counts }
     }
@@ -196,7 +213,11 @@ mod tests {
         let openid = Openid::parse("openid-1").unwrap();
         Delivery {
             id: 1,
-            member: MemberKey { circle: "mall".to_owned(), appid: "wx1".to_owned(), openid },
+            member: MemberKey {
+                circle: "mall".to_owned(),
+                appid: "wx1".to_owned(),
+                openid,
+            },
             plate: Plate::from_stored("粤B00000".to_owned()),
             state: Direction::In,
             at: at(0),
@@ -222,11 +243,26 @@ mod tests {
 
     #[test]
     fn the_outcome_decides() {
-        let retry = |seconds: i64, counts| Verdict::RetryAt { at: at(10 + seconds), counts };
-        let dead = |reason: &str| Verdict::Dead { reason: reason.to_owned() };
-        let lost = Outcome::Unknown { why: "no reply".to_owned() };
+        let retry = |seconds: i64, counts| Verdict::RetryAt {
+            at: at(10 + seconds),
+            counts,
+        };
+        let dead = |reason: &str| Verdict::Dead {
+            reason: reason.to_owned(),
+        };
+        let lost = Outcome::Unknown {
+            why: "no reply".to_owned(),
+        };
         let table = [
-            (judge(0, &Outcome::Accepted { request_id: String::new() }), Verdict::Delivered),
+            (
+                judge(
+                    0,
+                    &Outcome::Accepted {
+                        request_id: String::new(),
+                    },
+                ),
+                Verdict::Delivered,
+            ),
             (judge(0, &lost), retry(1, true)),
             (judge(3, &lost), retry(15, true)),
             (judge(50, &lost), retry(1800, true)),
@@ -235,10 +271,22 @@ mod tests {
             (judge(4, &refused(429, "RATELIMIT_EXCEEDED", "")), retry(1, false)),
             (judge(4, &refused(403, "FREQUENCY_LIMITED", "")), retry(1, false)),
             (judge(0, &refused(401, "SIGN_ERROR", "签名错误")), retry(300, false)),
-            (judge(0, &refused(403, "NO_AUTH", "brandid与AppID不匹配")), retry(300, false)),
-            (judge(0, &refused(500, "SYSTEM_ERROR", "brandid无对应的唯一商圈mainid")), retry(300, false)),
-            (judge(0, &refused(403, "NO_AUTH", "OpenID与AppID不匹配")), dead("403 NO_AUTH: OpenID与AppID不匹配")),
-            (judge(0, &refused(400, "PARAM_ERROR", "time格式有误")), dead("400 PARAM_ERROR: time格式有误")),
+            (
+                judge(0, &refused(403, "NO_AUTH", "brandid与AppID不匹配")),
+                retry(300, false),
+            ),
+            (
+                judge(0, &refused(500, "SYSTEM_ERROR", "brandid无对应的唯一商圈mainid")),
+                retry(300, false),
+            ),
+            (
+                judge(0, &refused(403, "NO_AUTH", "OpenID与AppID不匹配")),
+                dead("403 NO_AUTH: OpenID与AppID不匹配"),
+            ),
+            (
+                judge(0, &refused(400, "PARAM_ERROR", "time格式有误")),
+                dead("400 PARAM_ERROR: time格式有误"),
+            ),
         ];
 
         for (judged, expected) in table {
@@ -263,12 +311,20 @@ mod tests {
             *retry_after = Some(Duration::from_secs(7));
         }
 
-        assert_eq!(judge(0, &asked), Verdict::RetryAt { at: at(17), counts: false });
+        assert_eq!(
+            judge(0, &asked),
+            Verdict::RetryAt {
+                at: at(17),
+                counts: false
+            }
+        );
     }
 
     #[test]
     fn a_message_past_its_time_to_live_is_dead() {
-        let lost = Outcome::NotSent { why: "refused".to_owned() };
+        let lost = Outcome::NotSent {
+            why: "refused".to_owned(),
+        };
         let verdict = RetryPolicy::default().judge(&delivery(9), &lost, at(86_400), 0.0);
 
         assert!(matches!(verdict, Verdict::Dead { reason } if reason.contains("refused")));

@@ -26,8 +26,16 @@ impl Openid {
     /// The text is empty, too long or holds another character.
     pub fn parse(text: &str) -> Result<Self, NotAnOpenid> {
         let fits = (1..=64).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-        if fits { Ok(Self(text.to_owned())) } else { Err(NotAnOpenid { length: text.chars().count() }) }
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        if fits {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NotAnOpenid {
+                length: text.chars().count(),
+            })
+        }
     }
 
     /// The openid in clear, for the call to WeChat Pay and for sealing only.
@@ -90,8 +98,13 @@ pub fn bindable_plate(raw: &str) -> Result<Plate, String> {
             .plate
             .filter(Plate::wechat_can_carry)
             .ok_or_else(|| "WeChat Pay cannot carry plates of this kind".to_owned()),
-        Verdict::Repaired => Err("the plate holds a letter O or I where no plate has one: is it the digit 0 or 1?".to_owned()),
-        Verdict::Review => Err(format!("the plate is doubtful ({}): check it with the member", checked.why)),
+        Verdict::Repaired => {
+            Err("the plate holds a letter O or I where no plate has one: is it the digit 0 or 1?".to_owned())
+        }
+        Verdict::Review => Err(format!(
+            "the plate is doubtful ({}): check it with the member",
+            checked.why
+        )),
         Verdict::OkNosync => Err("WeChat Pay cannot carry plates of this kind".to_owned()),
         Verdict::NoPlate | Verdict::Reject => Err(format!("this is no plate ({})", checked.why)),
     }

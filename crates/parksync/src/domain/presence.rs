@@ -185,7 +185,10 @@ pub fn tell(view: LaneView, crossing: Crossing<'_>, arrival: Arrival, policy: &P
     let age = arrival.received_at.duration_since(crossing.at);
     if !arrival.replayed && age <= policy.backdated_after {
         // A clock that runs ahead within tolerance: WeChat Pay refuses the future, so wait until it has passed.
-        return Tell::Queue { not_before: crossing.at.max(arrival.received_at), supersedes_older: false };
+        return Tell::Queue {
+            not_before: crossing.at.max(arrival.received_at),
+            supersedes_older: false,
+        };
     }
     if view.waiting_at.is_some_and(|waiting| crossing.at < waiting) {
         return Tell::OlderThanWaiting;
@@ -193,7 +196,10 @@ pub fn tell(view: LaneView, crossing: Crossing<'_>, arrival: Arrival, policy: &P
     if crossing.state == Direction::In && age > policy.hold_in_after {
         return Tell::Hold;
     }
-    Tell::Queue { not_before: arrival.received_at + policy.backdated_settle, supersedes_older: true }
+    Tell::Queue {
+        not_before: arrival.received_at + policy.backdated_settle,
+        supersedes_older: true,
+    }
 }
 
 #[cfg(test)]
@@ -207,37 +213,92 @@ mod tests {
     }
 
     fn seen(lot: &str, seconds: i64) -> Option<Seen> {
-        Some(Seen { lot: lot.to_owned(), at: at(seconds) })
+        Some(Seen {
+            lot: lot.to_owned(),
+            at: at(seconds),
+        })
     }
 
     fn crossing(state: Direction, seconds: i64) -> Crossing<'static> {
-        Crossing { lot: "P1", state, at: at(seconds) }
+        Crossing {
+            lot: "P1",
+            state,
+            at: at(seconds),
+        }
     }
 
     #[test]
     fn a_crossing_moves_the_visit() {
         use Direction::{In, Out};
-        let inside = Visit { entered: seen("P1", 0), left: None };
-        let gone = Visit { entered: seen("P1", 0), left: seen("P1", 3600) };
-        let unseen_entry = Visit { entered: None, left: seen("P1", 3600) };
+        let inside = Visit {
+            entered: seen("P1", 0),
+            left: None,
+        };
+        let gone = Visit {
+            entered: seen("P1", 0),
+            left: seen("P1", 3600),
+        };
+        let unseen_entry = Visit {
+            entered: None,
+            left: seen("P1", 3600),
+        };
         let table: &[(&str, Option<&Visit>, Crossing<'_>, Step)] = &[
             ("first entry", None, crossing(In, 0), Step::Opened),
             ("exit of an unknown car", None, crossing(Out, 0), Step::LeftUnseen),
             ("second camera", Some(&inside), crossing(In, 2), Step::Merged),
-            ("re-read at the edge of the window", Some(&inside), crossing(In, 120), Step::Merged),
-            ("entry again without an exit", Some(&inside), crossing(In, 121), Step::Reopened),
+            (
+                "re-read at the edge of the window",
+                Some(&inside),
+                crossing(In, 120),
+                Step::Merged,
+            ),
+            (
+                "entry again without an exit",
+                Some(&inside),
+                crossing(In, 121),
+                Step::Reopened,
+            ),
             ("earlier second camera", Some(&inside), crossing(In, -3), Step::Merged),
             ("exit", Some(&inside), crossing(Out, 3600), Step::Left),
             ("quick exit is no repeat", Some(&inside), crossing(Out, 10), Step::Left),
-            ("second camera at the exit", Some(&gone), crossing(Out, 3630), Step::Merged),
-            ("another exit without an entry", Some(&gone), crossing(Out, 4000), Step::LeftUnseen),
+            (
+                "second camera at the exit",
+                Some(&gone),
+                crossing(Out, 3630),
+                Step::Merged,
+            ),
+            (
+                "another exit without an entry",
+                Some(&gone),
+                crossing(Out, 4000),
+                Step::LeftUnseen,
+            ),
             ("back again", Some(&gone), crossing(In, 4000), Step::Opened),
             ("late entry", Some(&unseen_entry), crossing(In, 0), Step::Late),
-            ("late exit", Some(&Visit { entered: seen("P1", 9000), left: None }), crossing(Out, 8000), Step::Late),
-            ("other lot is another passage", Some(&Visit { entered: seen("P2", 0), left: None }), crossing(In, 5), Step::Reopened),
+            (
+                "late exit",
+                Some(&Visit {
+                    entered: seen("P1", 9000),
+                    left: None,
+                }),
+                crossing(Out, 8000),
+                Step::Late,
+            ),
+            (
+                "other lot is another passage",
+                Some(&Visit {
+                    entered: seen("P2", 0),
+                    left: None,
+                }),
+                crossing(In, 5),
+                Step::Reopened,
+            ),
             (
                 "turned round and came back within the window",
-                Some(&Visit { entered: seen("P1", 0), left: seen("P1", 40) }),
+                Some(&Visit {
+                    entered: seen("P1", 0),
+                    left: seen("P1", 40),
+                }),
                 crossing(In, 80),
                 Step::Opened,
             ),
@@ -252,28 +313,88 @@ mod tests {
     fn a_lane_hears_what_is_news() {
         use Direction::{In, Out};
         let now = 100_000;
-        let live = Arrival { received_at: at(now), replayed: false };
-        let replay = Arrival { received_at: at(now), replayed: true };
+        let live = Arrival {
+            received_at: at(now),
+            replayed: false,
+        };
+        let replay = Arrival {
+            received_at: at(now),
+            replayed: true,
+        };
         let nothing = LaneView::default();
-        let told = |seconds| LaneView { told_at: Some(at(seconds)), waiting_at: None };
-        let waiting = |seconds| LaneView { told_at: None, waiting_at: Some(at(seconds)) };
-        let at_once = Tell::Queue { not_before: at(now), supersedes_older: false };
-        let settled = Tell::Queue { not_before: at(now + 10), supersedes_older: true };
+        let told = |seconds| LaneView {
+            told_at: Some(at(seconds)),
+            waiting_at: None,
+        };
+        let waiting = |seconds| LaneView {
+            told_at: None,
+            waiting_at: Some(at(seconds)),
+        };
+        let at_once = Tell::Queue {
+            not_before: at(now),
+            supersedes_older: false,
+        };
+        let settled = Tell::Queue {
+            not_before: at(now + 10),
+            supersedes_older: true,
+        };
         let table: &[(&str, LaneView, Crossing<'_>, Arrival, Tell)] = &[
             ("live", nothing, crossing(In, now - 1), live, at_once),
-            ("clock a little ahead waits", nothing, crossing(In, now + 60), live, Tell::Queue {
-                not_before: at(now + 60),
-                supersedes_older: false,
-            }),
-            ("older than told", told(now - 5), crossing(In, now - 6), live, Tell::OlderThanTold),
-            ("same second as told", told(now - 5), crossing(Out, now - 5), live, at_once),
-            ("live, out of order, newer one waits", waiting(now - 1), crossing(In, now - 2), live, at_once),
+            (
+                "clock a little ahead waits",
+                nothing,
+                crossing(In, now + 60),
+                live,
+                Tell::Queue {
+                    not_before: at(now + 60),
+                    supersedes_older: false,
+                },
+            ),
+            (
+                "older than told",
+                told(now - 5),
+                crossing(In, now - 6),
+                live,
+                Tell::OlderThanTold,
+            ),
+            (
+                "same second as told",
+                told(now - 5),
+                crossing(Out, now - 5),
+                live,
+                at_once,
+            ),
+            (
+                "live, out of order, newer one waits",
+                waiting(now - 1),
+                crossing(In, now - 2),
+                live,
+                at_once,
+            ),
             ("back-dated exit", nothing, crossing(Out, now - 3600), live, settled),
             ("replayed entry", nothing, crossing(In, now - 3600), replay, settled),
             ("replayed but fresh", nothing, crossing(In, now - 5), replay, settled),
-            ("replayed, newer one waits", waiting(now - 5), crossing(In, now - 3600), replay, Tell::OlderThanWaiting),
-            ("entry of this morning", nothing, crossing(In, now - 12 * 3600 - 1), replay, Tell::Hold),
-            ("exit of this morning", nothing, crossing(Out, now - 12 * 3600 - 1), replay, settled),
+            (
+                "replayed, newer one waits",
+                waiting(now - 5),
+                crossing(In, now - 3600),
+                replay,
+                Tell::OlderThanWaiting,
+            ),
+            (
+                "entry of this morning",
+                nothing,
+                crossing(In, now - 12 * 3600 - 1),
+                replay,
+                Tell::Hold,
+            ),
+            (
+                "exit of this morning",
+                nothing,
+                crossing(Out, now - 12 * 3600 - 1),
+                replay,
+                settled,
+            ),
         ];
 
         for (name, view, crossing, arrival, expected) in table {

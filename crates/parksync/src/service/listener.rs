@@ -48,7 +48,10 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
         });
     }
     drop(listener);
-    if tokio::time::timeout(limits::REQUEST_DEADLINE, open.shutdown()).await.is_err() {
+    if tokio::time::timeout(limits::REQUEST_DEADLINE, open.shutdown())
+        .await
+        .is_err()
+    {
         warn!("requests were cut off at the end of their time");
     }
 }

@@ -98,13 +98,22 @@ impl SqliteStore {
     /// # Errors
     /// The file cannot be used, is newer than this program, or was made with another vault key.
     pub fn open(path: &Path, vault: Arc<Vault>) -> Result<Self, OpenError> {
-        let database = |source| OpenError::Database { path: path.to_owned(), source };
+        let database = |source| OpenError::Database {
+            path: path.to_owned(),
+            source,
+        };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|source| OpenError::File { path: folder.to_owned(), source })?;
+            std::fs::create_dir_all(folder).map_err(|source| OpenError::File {
+                path: folder.to_owned(),
+                source,
+            })?;
         }
         let mut writer = connect(path, OpenFlags::default()).map_err(database)?;
         migrate(&mut writer, path)?;
-        check_vault(&writer, &vault).map_err(database)?.then_some(()).ok_or(OpenError::WrongVault { path: path.to_owned() })?;
+        check_vault(&writer, &vault)
+            .map_err(database)?
+            .then_some(())
+            .ok_or(OpenError::WrongVault { path: path.to_owned() })?;
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(database)?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let changed = Arc::new(Notify::new());
@@ -112,8 +121,16 @@ impl SqliteStore {
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || write_all(writer, queue, &thread_vault, &thread_changed))
-            .map_err(|source| OpenError::File { path: path.to_owned(), source })?;
-        Ok(Self { jobs, reader: Arc::new(Mutex::new(reader)), vault, changed })
+            .map_err(|source| OpenError::File {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            jobs,
+            reader: Arc::new(Mutex::new(reader)),
+            vault,
+            changed,
+        })
     }
 
     /// Becomes the one process that delivers: frees the lanes that a killed process held.
@@ -122,8 +139,16 @@ impl SqliteStore {
     /// Another process delivers already, or the database fails.
     pub async fn serve(&self, path: &Path) -> Result<ServeLock, OpenError> {
         let lock_path = path.with_added_extension("lock");
-        let file = |source| OpenError::File { path: lock_path.clone(), source };
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(file)?;
+        let file = |source| OpenError::File {
+            path: lock_path.clone(),
+            source,
+        };
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(file)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => OpenError::Served { path: path.to_owned() },
             TryLockError::Error(source) => file(source),
@@ -187,15 +212,25 @@ impl Store for SqliteStore {
     }
 
     async fn bind(&self, member: MemberKey, plates: Vec<Plate>, now: Timestamp) -> Result<Bound, StoreError> {
-        self.offer("bind plates", move |tx| members::bind(tx, &member, &plates, now)).await
+        self.offer("bind plates", move |tx| members::bind(tx, &member, &plates, now))
+            .await
     }
 
     async fn unbind(&self, member: MemberKey, plates: Vec<Plate>, now: Timestamp) -> Result<Unbound, StoreError> {
-        self.offer("unbind plates", move |tx| members::unbind(tx, &member, &plates, now)).await
+        self.offer("unbind plates", move |tx| members::unbind(tx, &member, &plates, now))
+            .await
     }
 
-    async fn members(&self, circle: Option<String>, after: i64, limit: u32) -> Result<(Vec<Member>, Option<i64>), StoreError> {
-        self.read("list members", move |db, vault| members::list(db, vault, circle.as_deref(), after, limit)).await
+    async fn members(
+        &self,
+        circle: Option<String>,
+        after: i64,
+        limit: u32,
+    ) -> Result<(Vec<Member>, Option<i64>), StoreError> {
+        self.read("list members", move |db, vault| {
+            members::list(db, vault, circle.as_deref(), after, limit)
+        })
+        .await
     }
 
     async fn claim(&self, now: Timestamp, limit: u32) -> Result<Vec<Lease>, StoreError> {
@@ -203,7 +238,8 @@ impl Store for SqliteStore {
     }
 
     async fn settle(&self, settled: Vec<Settled>) -> Result<usize, StoreError> {
-        self.write("settle deliveries", move |tx| lanes::settle(tx, &settled)).await
+        self.write("settle deliveries", move |tx| lanes::settle(tx, &settled))
+            .await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -218,7 +254,12 @@ impl Store for SqliteStore {
         self.read("read the counters", |db, _| {
             let mut statement = db.prepare_cached("SELECT name, scope, word, value FROM counter")?;
             let rows = statement.query_map([], |row| {
-                Ok(Counter { name: row.get(0)?, scope: row.get(1)?, word: row.get(2)?, value: row.get(3)? })
+                Ok(Counter {
+                    name: row.get(0)?,
+                    scope: row.get(1)?,
+                    word: row.get(2)?,
+                    value: row.get(3)?,
+                })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
@@ -236,7 +277,11 @@ struct Tx<'a> {
 impl Tx<'_> {
     /// Adds to a counter; written once, before the commit.
     fn count(&self, name: &'static str, scope: &str, word: &str, by: i64) {
-        *self.counts.borrow_mut().entry((name, scope.to_owned(), word.to_owned())).or_default() += by;
+        *self
+            .counts
+            .borrow_mut()
+            .entry((name, scope.to_owned(), word.to_owned()))
+            .or_default() += by;
     }
 
     fn write_counts(&self) -> rusqlite::Result<bool> {
@@ -265,7 +310,10 @@ enum Failure {
 
 impl Failure {
     fn told(&self, doing: &'static str) -> StoreError {
-        StoreError::Failed { doing, cause: self.to_string() }
+        StoreError::Failed {
+            doing,
+            cause: self.to_string(),
+        }
     }
 }
 
@@ -282,7 +330,10 @@ fn job<T: Send + 'static>(
         let result = work(tx).map_err(|failure| failure.told(doing));
         let stands = result.is_ok();
         let ending: Ending = Box::new(move |committed| {
-            let failed = |cause: Arc<rusqlite::Error>| StoreError::Failed { doing, cause: cause.to_string() };
+            let failed = |cause: Arc<rusqlite::Error>| StoreError::Failed {
+                doing,
+                cause: cause.to_string(),
+            };
             // A caller that went away does not hear of it; what was written stays written.
             let _ = reply.send(committed.map_err(failed).and(result));
         });
@@ -308,7 +359,11 @@ fn write_group(db: &mut Connection, group: impl Iterator<Item = Job>, vault: &Va
     let mut endings = Vec::new();
     let committed = (|| {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let tx = Tx { db: &transaction, vault, counts: RefCell::default() };
+        let tx = Tx {
+            db: &transaction,
+            vault,
+            counts: RefCell::default(),
+        };
         let mut touches_lanes = false;
         for job in group {
             // One job that fails must not take its neighbours with it.
@@ -349,16 +404,29 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 }
 
 fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let database = |source| OpenError::Database { path: path.to_owned(), source };
-    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(database)?;
-    let found: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(database)?;
+    let database = |source| OpenError::Database {
+        path: path.to_owned(),
+        source,
+    };
+    let transaction = db
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(database)?;
+    let found: u32 = transaction
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(database)?;
     if found > SCHEMA {
-        return Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA });
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known: SCHEMA,
+        });
     }
     for sql in &MIGRATIONS[found as usize..] {
         transaction.execute_batch(sql).map_err(database)?;
     }
-    transaction.pragma_update(None, "user_version", SCHEMA).map_err(database)?;
+    transaction
+        .pragma_update(None, "user_version", SCHEMA)
+        .map_err(database)?;
     transaction.commit().map_err(database)
 }
 

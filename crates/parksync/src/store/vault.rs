@@ -27,13 +27,17 @@ pub struct Vault {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum VaultError {
     /// A line of the key file is no key.
-    #[error("line {line} of the vault key file is no key: expected 64 hex characters, with `NUMBER:` (1-255) in front when there are several")]
+    #[error(
+        "line {line} of the vault key file is no key: expected 64 hex characters, with `NUMBER:` (1-255) in front when there are several"
+    )]
     Line {
         /// The line, from 1.
         line: usize,
     },
     /// The file holds no key.
-    #[error("the vault key file is empty: write 64 random hex characters into it, for example with `openssl rand -hex 32`")]
+    #[error(
+        "the vault key file is empty: write 64 random hex characters into it, for example with `openssl rand -hex 32`"
+    )]
     Empty,
     /// Two lines have one number.
     #[error("the vault key file has two keys with the number {number}")]
@@ -42,7 +46,9 @@ pub enum VaultError {
         number: u8,
     },
     /// A stored value cannot be opened.
-    #[error("a stored value cannot be opened: it was sealed with key {key}; is the vault key file the one of this database?")]
+    #[error(
+        "a stored value cannot be opened: it was sealed with key {key}; is the vault key file the one of this database?"
+    )]
     Open {
         /// The number of the key that sealed it.
         key: u8,
@@ -64,8 +70,13 @@ impl Vault {
                 Some((number, key)) => (number.parse().ok().filter(|number| *number > 0), key),
                 None => (Some(1), line.trim()),
             };
-            let (Some(number), Some(key)) = (number, unhex(key.trim())) else { return Err(bad) };
-            if masters.insert(number, hmac::Key::new(hmac::HMAC_SHA256, &key)).is_some() {
+            let (Some(number), Some(key)) = (number, unhex(key.trim())) else {
+                return Err(bad);
+            };
+            if masters
+                .insert(number, hmac::Key::new(hmac::HMAC_SHA256, &key))
+                .is_some()
+            {
                 return Err(VaultError::Twice { number });
             }
         }
@@ -73,8 +84,15 @@ impl Vault {
             return Err(VaultError::Empty);
         };
         let tag_key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(oldest, b"parksync tag").as_ref());
-        let seal_keys = masters.iter().map(|(number, master)| (*number, seal_key(master))).collect();
-        Ok(Self { newest: *newest, seal_keys, tag_key })
+        let seal_keys = masters
+            .iter()
+            .map(|(number, master)| (*number, seal_key(master)))
+            .collect();
+        Ok(Self {
+            newest: *newest,
+            seal_keys,
+            tag_key,
+        })
     }
 
     /// The key under which a plate is looked up.
@@ -148,7 +166,10 @@ impl Vault {
     fn open(&self, purpose: &'static [u8], sealed: &[u8]) -> Result<String, VaultError> {
         let key = sealed.first().copied().unwrap_or(0);
         let bad = || VaultError::Open { key };
-        let (nonce, body) = sealed.get(1..).and_then(|rest| rest.split_first_chunk::<NONCE_BYTES>()).ok_or_else(bad)?;
+        let (nonce, body) = sealed
+            .get(1..)
+            .and_then(|rest| rest.split_first_chunk::<NONCE_BYTES>())
+            .ok_or_else(bad)?;
         let mut body = body.to_vec();
         let opened = self
             .seal_keys
@@ -165,13 +186,17 @@ pub type Tag = [u8; TAG_BYTES];
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("keys", &self.seal_keys.len()).finish_non_exhaustive()
+        f.debug_struct("Vault")
+            .field("keys", &self.seal_keys.len())
+            .finish_non_exhaustive()
     }
 }
 
 fn seal_key(master: &hmac::Key) -> LessSafeKey {
     let derived = hmac::sign(master, b"parksync seal");
-    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, derived.as_ref()).expect("an HMAC-SHA-256 has the length of the key"))
+    LessSafeKey::new(
+        UnboundKey::new(&AES_256_GCM, derived.as_ref()).expect("an HMAC-SHA-256 has the length of the key"),
+    )
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
@@ -221,7 +246,10 @@ mod tests {
         let vault = Vault::from_key_file(KEY).unwrap();
         let mut sealed = vault.seal_plate(&plate());
 
-        assert_eq!(Vault::from_key_file(OTHER).unwrap().open_plate(&sealed), Err(VaultError::Open { key: 1 }));
+        assert_eq!(
+            Vault::from_key_file(OTHER).unwrap().open_plate(&sealed),
+            Err(VaultError::Open { key: 1 })
+        );
         assert!(vault.open_openid(&sealed).is_err());
         *sealed.last_mut().unwrap() ^= 1;
         assert!(vault.open_plate(&sealed).is_err());
@@ -230,8 +258,14 @@ mod tests {
 
     #[test]
     fn a_bad_key_file_is_told_by_line() {
-        assert_eq!(Vault::from_key_file(&format!("1:{KEY}\n2:short")).unwrap_err(), VaultError::Line { line: 2 });
+        assert_eq!(
+            Vault::from_key_file(&format!("1:{KEY}\n2:short")).unwrap_err(),
+            VaultError::Line { line: 2 }
+        );
         assert_eq!(Vault::from_key_file("\n").unwrap_err(), VaultError::Empty);
-        assert_eq!(Vault::from_key_file(&format!("{KEY}\n{KEY}")).unwrap_err(), VaultError::Twice { number: 1 });
+        assert_eq!(
+            Vault::from_key_file(&format!("{KEY}\n{KEY}")).unwrap_err(),
+            VaultError::Twice { number: 1 }
+        );
     }
 }

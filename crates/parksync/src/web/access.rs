@@ -24,16 +24,27 @@ impl Access {
     pub(super) fn check(&self, headers: &HeaderMap, query: Option<&str>, needed: Role) -> Result<(), Problem> {
         const HOW: &str = "send it as `Authorization: Bearer KEY`, as the password of Basic, or as `?key=KEY`";
         let Some(presented) = presented(headers, query) else {
-            return Err(Problem::new(401, "no-api-key", format!("this path needs an API key: {HOW}")).field("Authorization"));
+            return Err(
+                Problem::new(401, "no-api-key", format!("this path needs an API key: {HOW}")).field("Authorization"),
+            );
         };
         let presented = fingerprint(&presented);
-        let role = self.0.iter().find(|(key, _)| verify_slices_are_equal(key, &presented).is_ok()).map(|(_, role)| *role);
+        let role = self
+            .0
+            .iter()
+            .find(|(key, _)| verify_slices_are_equal(key, &presented).is_ok())
+            .map(|(_, role)| *role);
         match (role, needed) {
             (Some(Role::Admin), _) | (Some(Role::Gate), Role::Gate) => Ok(()),
-            (Some(Role::Gate), Role::Admin) => {
-                Err(Problem::new(403, "not-allowed", "this API key has the role `gate`; the path needs `admin`").field("Authorization"))
+            (Some(Role::Gate), Role::Admin) => Err(Problem::new(
+                403,
+                "not-allowed",
+                "this API key has the role `gate`; the path needs `admin`",
+            )
+            .field("Authorization")),
+            (None, _) => {
+                Err(Problem::new(401, "wrong-api-key", "no such API key is configured").field("Authorization"))
             }
-            (None, _) => Err(Problem::new(401, "wrong-api-key", "no such API key is configured").field("Authorization")),
         }
     }
 }
@@ -49,7 +60,9 @@ fn presented(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
             return decoded.split_once(':').map(|(_, password)| password.to_owned());
         }
     }
-    form_urlencoded::parse(query?.as_bytes()).find(|(name, _)| name == "key").map(|(_, key)| key.into_owned())
+    form_urlencoded::parse(query?.as_bytes())
+        .find(|(name, _)| name == "key")
+        .map(|(_, key)| key.into_owned())
 }
 
 fn fingerprint(key: &str) -> Vec<u8> {
@@ -66,11 +79,43 @@ mod tests {
         let basic = STANDARD.encode("camera:gate-key-gate-key-gate-key");
         let headers = |value: String| HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
 
-        assert!(access.check(&headers("Bearer gate-key-gate-key-gate-key".to_owned()), None, Role::Gate).is_ok());
-        assert!(access.check(&headers(format!("basic {basic}")), None, Role::Gate).is_ok());
-        assert!(access.check(&HeaderMap::new(), Some("a=b&key=gate-key-gate-key-gate-key"), Role::Gate).is_ok());
-        assert!(access.check(&HeaderMap::new(), Some("key=gate-key"), Role::Gate).is_err());
-        assert!(access.check(&headers("Bearer gate-key-gate-key-gate-key".to_owned()), None, Role::Admin).is_err());
+        assert!(
+            access
+                .check(
+                    &headers("Bearer gate-key-gate-key-gate-key".to_owned()),
+                    None,
+                    Role::Gate
+                )
+                .is_ok()
+        );
+        assert!(
+            access
+                .check(&headers(format!("basic {basic}")), None, Role::Gate)
+                .is_ok()
+        );
+        assert!(
+            access
+                .check(
+                    &HeaderMap::new(),
+                    Some("a=b&key=gate-key-gate-key-gate-key"),
+                    Role::Gate
+                )
+                .is_ok()
+        );
+        assert!(
+            access
+                .check(&HeaderMap::new(), Some("key=gate-key"), Role::Gate)
+                .is_err()
+        );
+        assert!(
+            access
+                .check(
+                    &headers("Bearer gate-key-gate-key-gate-key".to_owned()),
+                    None,
+                    Role::Admin
+                )
+                .is_err()
+        );
         assert!(access.check(&HeaderMap::new(), None, Role::Gate).is_err());
     }
 }

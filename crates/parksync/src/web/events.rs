@@ -16,7 +16,11 @@ use super::{Lot, Web};
 use crate::ingest::generic::{self, Resolved};
 use crate::ingest::{Item, Message, Reason};
 
-pub(super) async fn receive(State(web): State<Web>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
+pub(super) async fn receive(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     match take(&web, &headers, body).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
@@ -26,7 +30,11 @@ pub(super) async fn receive(State(web): State<Web>, headers: HeaderMap, body: Re
 async fn take(web: &Web, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
     let body = intake::body(body)?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let message = Message { content_type, body: &body, received_at: web.clock.now() };
+    let message = Message {
+        content_type,
+        body: &body,
+        received_at: web.clock.now(),
+    };
     let entries = generic::parse_batch(&message, |lot, gate| source(web, lot, gate))
         .map_err(|malformed| Problem::new(400, "malformed", malformed.reason.sentence).field(malformed.field))?;
     let mut intake = Intake::default();
@@ -40,7 +48,11 @@ async fn take(web: &Web, headers: &HeaderMap, body: Result<Bytes, BytesRejection
     let results = intake.store(web).await?;
     let rejected = results.iter().filter(|result| result.is_rejected()).count();
     // All bad is the sender's mistake; a part of a batch must not make it send the rest again.
-    let status = if rejected > 0 && rejected == results.len() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    let status = if rejected > 0 && rejected == results.len() {
+        StatusCode::UNPROCESSABLE_ENTITY
+    } else {
+        StatusCode::OK
+    };
     Ok((status, Json(json!({ "rejected": rejected, "results": results }))).into_response())
 }
 
@@ -53,11 +65,16 @@ fn source<'a>(web: &'a Web, lot_id: Option<&str>, gate_id: Option<&str>) -> Reso
     let Some(lot_id) = lot_id else {
         return Err(("lot", Reason::new("missing", "the event names no lot")));
     };
-    let Some((_, lot)) = lot(web, Some(lot_id)) else { return Err(("lot", unknown_lot())) };
+    let Some((_, lot)) = lot(web, Some(lot_id)) else {
+        return Err(("lot", unknown_lot()));
+    };
     match gate_id.map(|id| lot.gates.get(id)) {
         None => Ok(Cow::Borrowed(&lot.source)),
         Some(Some(gate)) => Ok(Cow::Borrowed(&gate.source)),
-        Some(None) => Err(("gate", Reason::new("unknown-gate", "no such gate is configured in this lot"))),
+        Some(None) => Err((
+            "gate",
+            Reason::new("unknown-gate", "no such gate is configured in this lot"),
+        )),
     }
 }
 

@@ -37,11 +37,18 @@ async fn take(
     let (lot, gate) = find(web, lot_id, gate_id)?;
     let body = intake::body(body)?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let message = Message { content_type, body: &body, received_at: web.clock.now() };
+    let message = Message {
+        content_type,
+        body: &body,
+        received_at: web.clock.now(),
+    };
     let parsed = match ingest::parse(gate.format, &message, &gate.source) {
         Ok(parsed) => parsed,
         Err(malformed) => {
-            let refused = NeverSent { lot: lot_id.to_owned(), reason: malformed.reason.word };
+            let refused = NeverSent {
+                lot: lot_id.to_owned(),
+                reason: malformed.reason.word,
+            };
             web.store.record(Vec::new(), vec![refused]).await?;
             warn!(lot.id = lot_id, gate.id = gate_id, field = %malformed.field, reason = malformed.reason.word, "a message was not understood");
             return Err(Problem::new(400, "malformed", malformed.reason.sentence).field(malformed.field));
@@ -52,7 +59,11 @@ async fn take(
     }
     // With the configuration put right the repeat is good, so the sender keeps it.
     if let Some(problem) = parsed.items.iter().find_map(unconfigured) {
-        warn!(lot.id = lot_id, gate.id = gate_id, "a message was sent back: the configuration of its gate is incomplete");
+        warn!(
+            lot.id = lot_id,
+            gate.id = gate_id,
+            "a message was sent back: the configuration of its gate is incomplete"
+        );
         return Err(problem);
     }
     let mut intake = Intake::default();
@@ -61,7 +72,9 @@ async fn take(
     }
     let results = intake.store(web).await?;
     Ok(match parsed.reply {
-        Reply::Body { content_type, body } => (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], body).into_response(),
+        Reply::Body { content_type, body } => {
+            (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], body).into_response()
+        }
         Reply::PerItem => Json(json!({ "results": results })).into_response(),
     })
 }
@@ -84,6 +97,8 @@ fn unconfigured(item: &Item) -> Option<Problem> {
         Item::Rejected { field, reason, .. } if reason.is_configuration() => {
             Some(Problem::new(422, reason.word, reason.sentence.clone()).field(field.clone()))
         }
-        Item::Event(_) | Item::Ignored { .. } | Item::NoPlate { .. } | Item::Held { .. } | Item::Rejected { .. } => None,
+        Item::Event(_) | Item::Ignored { .. } | Item::NoPlate { .. } | Item::Held { .. } | Item::Rejected { .. } => {
+            None
+        }
     }
 }

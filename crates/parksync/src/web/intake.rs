@@ -13,7 +13,12 @@ use crate::store::{GateEvent, NeverSent};
 /// The body, or why there is none.
 pub(super) fn body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
     body.map_err(|rejection| match rejection.status().as_u16() {
-        413 => Problem::new(413, "too-large", "the body is over the bound of this path; leave pictures out").field("body"),
+        413 => Problem::new(
+            413,
+            "too-large",
+            "the body is over the bound of this path; leave pictures out",
+        )
+        .field("body"),
         status => Problem::new(status, "unreadable", "the body broke off").field("body"),
     })
 }
@@ -35,15 +40,28 @@ pub(super) struct ItemResult {
 
 impl ItemResult {
     fn plain(class: &'static str) -> Self {
-        Self { class, recorded: None, field: None, reason: None, detail: None }
+        Self {
+            class,
+            recorded: None,
+            field: None,
+            reason: None,
+            detail: None,
+        }
     }
 
     fn because(class: &'static str, reason: &Reason) -> Self {
-        Self { reason: Some(reason.word), detail: Some(reason.sentence.to_string()), ..Self::plain(class) }
+        Self {
+            reason: Some(reason.word),
+            detail: Some(reason.sentence.to_string()),
+            ..Self::plain(class)
+        }
     }
 
     pub(super) fn rejected(field: impl Into<String>, reason: &Reason) -> Self {
-        Self { field: Some(field.into()), ..Self::because("rejected", reason) }
+        Self {
+            field: Some(field.into()),
+            ..Self::because("rejected", reason)
+        }
     }
 
     pub(super) fn is_rejected(&self) -> bool {
@@ -97,17 +115,28 @@ impl Intake {
 
     /// Takes an item that belongs to no configured lot.
     pub(super) fn refuse(&mut self, field: impl Into<String>, reason: &Reason) {
-        self.never.push(NeverSent { lot: String::new(), reason: reason.word });
+        self.never.push(NeverSent {
+            lot: String::new(),
+            reason: reason.word,
+        });
         self.results.push(ItemResult::rejected(field, reason));
     }
 
     fn never(&mut self, lot_id: &str, reason: &Reason) {
-        self.never.push(NeverSent { lot: lot_id.to_owned(), reason: reason.word });
+        self.never.push(NeverSent {
+            lot: lot_id.to_owned(),
+            reason: reason.word,
+        });
     }
 
     /// Writes all of it down in one transaction. When this returns, it is on disk.
     pub(super) async fn store(self, web: &Web) -> Result<Vec<ItemResult>, Problem> {
-        let Self { events, never, mut results, of_event } = self;
+        let Self {
+            events,
+            never,
+            mut results,
+            of_event,
+        } = self;
         if events.is_empty() && never.is_empty() {
             return Ok(results);
         }

@@ -33,7 +33,11 @@ pub(super) async fn bind(State(web): State<Web>, body: Bytes) -> Response {
         }
         Ok(web.store.bind(member, plates, now).await?)
     };
-    answer(bound.await.map(|bound| json!({ "added": bound.added, "inside": bound.inside })))
+    answer(
+        bound
+            .await
+            .map(|bound| json!({ "added": bound.added, "inside": bound.inside })),
+    )
 }
 
 pub(super) async fn unbind(State(web): State<Web>, body: Bytes) -> Response {
@@ -42,7 +46,11 @@ pub(super) async fn unbind(State(web): State<Web>, body: Bytes) -> Response {
         let (member, plates) = read(&web, &body)?;
         Ok(web.store.unbind(member, plates, now).await?)
     };
-    answer(unbound.await.map(|unbound| json!({ "removed": unbound.removed, "withdrawn": unbound.withdrawn })))
+    answer(
+        unbound
+            .await
+            .map(|unbound| json!({ "removed": unbound.removed, "withdrawn": unbound.withdrawn })),
+    )
 }
 
 fn answer(result: Result<serde_json::Value, Problem>) -> Response {
@@ -71,7 +79,14 @@ fn read(web: &Web, body: &[u8]) -> Result<(MemberKey, Vec<Plate>), Problem> {
     });
     let plates = plates.collect::<Result<_, _>>()?;
     let appid = binding.appid.unwrap_or_else(|| appid.clone());
-    Ok((MemberKey { circle: binding.circle, appid, openid: binding.openid }, plates))
+    Ok((
+        MemberKey {
+            circle: binding.circle,
+            appid,
+            openid: binding.openid,
+        },
+        plates,
+    ))
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,12 +101,22 @@ pub(super) struct Page {
     _key: Option<String>,
 }
 
-pub(super) async fn list(State(web): State<Web>, page: Result<Query<Page>, axum::extract::rejection::QueryRejection>) -> Response {
+pub(super) async fn list(
+    State(web): State<Web>,
+    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
+) -> Response {
     let Query(page) = match page {
         Ok(page) => page,
-        Err(error) => return Problem::new(400, "malformed", error.body_text()).field("query").into_response(),
+        Err(error) => {
+            return Problem::new(400, "malformed", error.body_text())
+                .field("query")
+                .into_response();
+        }
     };
-    let limit = page.limit.unwrap_or(limits::MEMBERS_PER_PAGE).clamp(1, limits::MEMBERS_PER_PAGE);
+    let limit = page
+        .limit
+        .unwrap_or(limits::MEMBERS_PER_PAGE)
+        .clamp(1, limits::MEMBERS_PER_PAGE);
     match web.store.members(page.circle, page.after, limit).await {
         Ok((members, next)) => {
             let members: Vec<_> = members.iter().map(masked).collect();

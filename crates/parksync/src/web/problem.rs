@@ -20,8 +20,17 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
-        let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Refused");
-        Self { title, status, code, detail: detail.into(), field: None }
+        let title = StatusCode::from_u16(status)
+            .ok()
+            .and_then(|status| status.canonical_reason())
+            .unwrap_or("Refused");
+        Self {
+            title,
+            status,
+            code,
+            detail: detail.into(),
+            field: None,
+        }
     }
 
     pub(super) fn field(mut self, field: impl Into<String>) -> Self {
@@ -45,7 +54,11 @@ impl From<StoreError> for Problem {
             StoreError::Busy { .. } => Self::busy("too many events wait for the disk; send this one again"),
             StoreError::Failed { .. } | StoreError::Closed => {
                 tracing::error!(%error, "a request could not be stored");
-                Self::new(503, "store-failed", "the event could not be written down; send it again")
+                Self::new(
+                    503,
+                    "store-failed",
+                    "the event could not be written down; send it again",
+                )
             }
         }
     }

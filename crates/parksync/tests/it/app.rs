@@ -27,7 +27,7 @@ pub(crate) struct TestApp {
     pub(crate) config: Config,
     pub(crate) gate_key: String,
     pub(crate) admin_key: String,
-    _folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 /// Lots and gates beside those that the sandbox writes: one of each format, and a lot without a zone.
@@ -65,17 +65,35 @@ impl TestApp {
         let folder = tempfile::tempdir().unwrap();
         let written = write_settings(&sandbox, folder.path(), "127.0.0.1:0");
         let config = config::load(&written.config, std::iter::empty()).unwrap();
-        let clock = Clock::by_hand(now());
+        // Some hours back, so that a test can let time go on without running ahead of the sandbox.
+        let clock = Clock::by_hand(now() - SignedDuration::from_hours(6));
         let service = Service::start(&config, clock.clone()).await.unwrap();
         let http = Http::new(service.address());
         let gate_key = config::read_secret(&written.gate_key).unwrap();
         let admin_key = config::read_secret(&written.admin_key).unwrap();
-        Self { sandbox, service, clock, http, config, gate_key, admin_key, _folder: folder }
+        Self {
+            sandbox,
+            service,
+            clock,
+            http,
+            config,
+            gate_key,
+            admin_key,
+            folder,
+        }
     }
 
     pub(crate) async fn bind(&self, plate: &str, openid: &str) -> Value {
         let body = json!({ "circle": "demo-mall", "openid": openid, "plates": [plate] });
-        let (status, answer) = self.http.post("/v1/members/bind", &self.admin_key, "application/json", body.to_string()).await;
+        let (status, answer) = self
+            .http
+            .post(
+                "/v1/members/bind",
+                &self.admin_key,
+                "application/json",
+                body.to_string(),
+            )
+            .await;
         assert_eq!(status, 200, "{answer}");
         serde_json::from_str(&answer).unwrap()
     }
@@ -86,7 +104,8 @@ impl TestApp {
     }
 
     pub(crate) async fn gate_at(&self, plate: &str, state: &str, at: Timestamp) -> Value {
-        self.event(json!({ "lot": "P1", "gate": "G1", "plate": plate, "state": state, "time": at.to_string() })).await
+        self.event(json!({ "lot": "P1", "gate": "G1", "plate": plate, "state": state, "time": at.to_string() }))
+            .await
     }
 
     pub(crate) async fn event(&self, event: Value) -> Value {
@@ -96,13 +115,18 @@ impl TestApp {
     }
 
     pub(crate) async fn events(&self, body: Value) -> (u16, Value) {
-        let (status, answer) = self.http.post("/v1/events", &self.gate_key, "application/json", body.to_string()).await;
+        let (status, answer) = self
+            .http
+            .post("/v1/events", &self.gate_key, "application/json", body.to_string())
+            .await;
         (status, serde_json::from_str(&answer).unwrap())
     }
 
     /// Posts to a gate; returns status, and the answer as text.
     pub(crate) async fn post_gate(&self, gate: &str, content_type: &str, body: impl Into<Bytes>) -> (u16, String) {
-        self.http.post(&format!("/v1/gates/{gate}"), &self.gate_key, content_type, body).await
+        self.http
+            .post(&format!("/v1/gates/{gate}"), &self.gate_key, content_type, body)
+            .await
     }
 
     pub(crate) fn advance(&self, by: SignedDuration) {
@@ -121,14 +145,26 @@ impl TestApp {
 
     pub(crate) async fn counter(&self, name: &str, word: &str) -> i64 {
         let counters = self.service.store().counters().await.unwrap();
-        counters.iter().filter(|counter| counter.name == name && counter.word == word).map(|counter| counter.value).sum()
+        counters
+            .iter()
+            .filter(|counter| counter.name == name && counter.word == word)
+            .map(|counter| counter.value)
+            .sum()
     }
 
     /// What WeChat Pay was told of a plate, in its order.
     pub(crate) fn told(&self, plate: &str) -> Vec<&'static str> {
         let parkings = self.sandbox.ledger().parkings();
         let of_plate = parkings.iter().filter(|parking| parking.plate_number == plate);
-        of_plate.map(|parking| if parking.state == wechatpay_sandbox::State::In { "IN" } else { "OUT" }).collect()
+        of_plate
+            .map(|parking| {
+                if parking.state == wechatpay_sandbox::State::In {
+                    "IN"
+                } else {
+                    "OUT"
+                }
+            })
+            .collect()
     }
 }
 
@@ -157,12 +193,24 @@ impl Http {
     pub(crate) fn new(address: SocketAddr) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        Self { client: Client::builder(TokioExecutor::new()).build(connector), address }
+        Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            address,
+        }
     }
 
-    pub(crate) async fn post(&self, path: &str, key: &str, content_type: &str, body: impl Into<Bytes>) -> (u16, String) {
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        key: &str,
+        content_type: &str,
+        body: impl Into<Bytes>,
+    ) -> (u16, String) {
         let response = self.try_post(path, key, content_type, body).await.unwrap();
-        (response.status().as_u16(), String::from_utf8(response.into_body().to_vec()).unwrap())
+        (
+            response.status().as_u16(),
+            String::from_utf8(response.into_body().to_vec()).unwrap(),
+        )
     }
 
     pub(crate) async fn try_post(

@@ -9,7 +9,11 @@ use wechatpay_sandbox::{Fault, Refusal, Sandbox};
 use crate::app::write_settings;
 
 fn parksync(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_parksync")).args(arguments).current_dir(folder).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_parksync"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap()
 }
 
 fn parksync_with_input(arguments: &[&str], input: &str) -> Output {
@@ -32,18 +36,31 @@ fn text(bytes: &[u8]) -> String {
 fn the_demo_passes_its_own_audit() {
     let output = parksync(Path::new("."), &["demo", "--cars", "300", "--seed", "3"]);
 
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
     assert!(text(&output.stdout).contains("PASSED"));
 }
 
 #[test]
 fn plates_are_checked_line_by_line() {
     let output = parksync_with_input(&["plate", "check"], "粤a·12345\n无牌车\r\n");
-    let lines: Vec<serde_json::Value> =
-        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
 
-    assert_eq!((&lines[0]["verdict"], &lines[0]["plate"]), (&"ok".into(), &"粤A12345".into()));
-    assert_eq!((&lines[1]["raw"], &lines[1]["verdict"]), (&"无牌车".into(), &"no-plate".into()));
+    assert_eq!(
+        (&lines[0]["verdict"], &lines[0]["plate"]),
+        (&"ok".into(), &"粤A12345".into())
+    );
+    assert_eq!(
+        (&lines[1]["raw"], &lines[1]["verdict"]),
+        (&"无牌车".into(), &"no-plate".into())
+    );
 }
 
 #[test]
@@ -55,7 +72,12 @@ fn a_gate_message_is_tried_out() {
     assert!(output.status.success());
     assert_eq!(
         (&line["class"], &line["plate"], &line["state"], &line["time"]),
-        (&"event".into(), &"粤B12345".into(), &"IN".into(), &"2023-06-09T16:39:54+08:00".into())
+        (
+            &"event".into(),
+            &"粤B12345".into(),
+            &"IN".into(),
+            &"2023-06-09T16:39:54+08:00".into()
+        )
     );
     let broken = parksync_with_input(&["gate", "try", "--format", "vzenith-http", "-"], "no json");
     assert_eq!(broken.status.code(), Some(2));
@@ -73,14 +95,19 @@ async fn one_state_is_sent_directly_and_the_exit_code_says_how_it_went() {
     assert!(sent.status.success(), "{}", text(&sent.stderr));
     assert_eq!(sandbox.ledger().accepted(), 1);
 
-    sandbox.faults().next(Fault::Refuse(Refusal::new(403, "NO_AUTH", "brandid与AppID不匹配")));
+    sandbox
+        .faults()
+        .next(Fault::Refuse(Refusal::new(403, "NO_AUTH", "brandid与AppID不匹配")));
     let refused = parksync(folder.path(), &send);
     assert_eq!(refused.status.code(), Some(4));
     assert!(text(&refused.stderr).contains("hint:"), "{}", text(&refused.stderr));
 
     sandbox.faults().next(Fault::SystemError);
     assert_eq!(parksync(folder.path(), &send).status.code(), Some(5));
-    assert_eq!(parksync(folder.path(), &["send", "--state", "in"]).status.code(), Some(2));
+    assert_eq!(
+        parksync(folder.path(), &["send", "--state", "in"]).status.code(),
+        Some(2)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,10 +125,16 @@ async fn every_bad_line_of_an_import_is_told_with_its_number() {
     for (line, field) in [(3, "openid"), (4, "plate"), (6, "circle"), (7, "plate")] {
         assert!(told.contains(&format!("line {line}: {field}:")), "{line}: {told}");
     }
-    assert_eq!(text(&import.stdout), "{\"added\":2,\"bad\":4,\"inside\":0,\"lines\":6}\n");
+    assert_eq!(
+        text(&import.stdout),
+        "{\"added\":2,\"bad\":4,\"inside\":0,\"lines\":6}\n"
+    );
     let list = parksync(folder.path(), &["members", "list"]);
     assert_eq!(text(&list.stdout).lines().count(), 2);
-    let again = parksync(folder.path(), &["members", "bind", "--openid", "openid-1", "--plate", "宁Y00001"]);
+    let again = parksync(
+        folder.path(),
+        &["members", "bind", "--openid", "openid-1", "--plate", "宁Y00001"],
+    );
     assert_eq!(text(&again.stdout), "{\"added\":0,\"inside\":0}\n");
     let unbound = parksync(folder.path(), &["members", "unbind", "--openid", "openid-1"]);
     assert_eq!(text(&unbound.stdout), "{\"removed\":1,\"withdrawn\":0}\n");

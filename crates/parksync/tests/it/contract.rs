@@ -26,7 +26,11 @@ fn plate(number: u32) -> Plate {
 
 fn member(number: u32) -> MemberKey {
     let openid = Openid::parse(&format!("openid-{number}")).unwrap();
-    MemberKey { circle: "mall".to_owned(), appid: "wx1".to_owned(), openid }
+    MemberKey {
+        circle: "mall".to_owned(),
+        appid: "wx1".to_owned(),
+        openid,
+    }
 }
 
 fn event(number: u32, state: Direction, seconds: i64) -> GateEvent {
@@ -49,11 +53,23 @@ fn event(number: u32, state: Direction, seconds: i64) -> GateEvent {
 }
 
 fn settled(lease: Lease, outcome: Outcome, verdict: Verdict) -> Settled {
-    Settled { began_at: lease.head.at, lease, took_ms: 1, outcome, verdict }
+    Settled {
+        began_at: lease.head.at,
+        lease,
+        took_ms: 1,
+        outcome,
+        verdict,
+    }
 }
 
 fn delivered(lease: Lease) -> Settled {
-    settled(lease, Outcome::Accepted { request_id: "r".to_owned() }, Verdict::Delivered)
+    settled(
+        lease,
+        Outcome::Accepted {
+            request_id: "r".to_owned(),
+        },
+        Verdict::Delivered,
+    )
 }
 
 async fn record(store: &dyn Store, event: GateEvent) -> Recorded {
@@ -92,7 +108,10 @@ async fn a_lane_has_one_message_out_and_keeps_its_order() {
         record(&*store, event(1, Direction::In, 300)).await;
 
         let first = store.claim(at(700), 10).await.unwrap();
-        assert_eq!(first.iter().map(|lease| lease.head.state).collect::<Vec<_>>(), [Direction::In]);
+        assert_eq!(
+            first.iter().map(|lease| lease.head.state).collect::<Vec<_>>(),
+            [Direction::In]
+        );
         assert!(store.claim(at(700), 10).await.unwrap().is_empty());
 
         store.settle(first.into_iter().map(delivered).collect()).await.unwrap();
@@ -122,11 +141,23 @@ async fn a_retry_waits_for_its_time_and_stays_the_head() {
         store.bind(member(1), vec![plate(1), plate(2)], at(0)).await.unwrap();
         record(&*store, event(1, Direction::In, 100)).await;
         let lease = store.claim(at(100), 1).await.unwrap().remove(0);
-        let lost = Outcome::Unknown { why: "no reply".to_owned() };
-        let again = Verdict::RetryAt { at: at(130), counts: true };
+        let lost = Outcome::Unknown {
+            why: "no reply".to_owned(),
+        };
+        let again = Verdict::RetryAt {
+            at: at(130),
+            counts: true,
+        };
         store.settle(vec![settled(lease, lost, again)]).await.unwrap();
         // An older event of the member's other car arrives; the message that may have been sent goes first all the same.
-        record(&*store, GateEvent { received_at: at(110), ..event(2, Direction::In, 90) }).await;
+        record(
+            &*store,
+            GateEvent {
+                received_at: at(110),
+                ..event(2, Direction::In, 90)
+            },
+        )
+        .await;
 
         assert!(store.claim(at(129), 1).await.unwrap().is_empty());
         assert_eq!(store.next_due().await.unwrap(), Some(at(130)));
@@ -143,9 +174,29 @@ async fn what_may_have_been_sent_is_not_overtaken() {
         record(&*store, event(1, Direction::Out, 600)).await;
         let lease = store.claim(at(600), 1).await.unwrap();
 
-        assert_eq!(record(&*store, GateEvent { received_at: at(610), ..event(1, Direction::In, 300) }).await, Recorded::History);
+        assert_eq!(
+            record(
+                &*store,
+                GateEvent {
+                    received_at: at(610),
+                    ..event(1, Direction::In, 300)
+                }
+            )
+            .await,
+            Recorded::History
+        );
         store.settle(lease.into_iter().map(delivered).collect()).await.unwrap();
-        assert_eq!(record(&*store, GateEvent { received_at: at(620), ..event(1, Direction::In, 400) }).await, Recorded::History);
+        assert_eq!(
+            record(
+                &*store,
+                GateEvent {
+                    received_at: at(620),
+                    ..event(1, Direction::In, 400)
+                }
+            )
+            .await,
+            Recorded::History
+        );
         assert!(store.claim(at(9999), 1).await.unwrap().is_empty());
     })
     .await;
@@ -157,7 +208,10 @@ async fn a_lost_claim_cannot_settle() {
         store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
         record(&*store, event(1, Direction::In, 10)).await;
         let lease = store.claim(at(10), 1).await.unwrap().remove(0);
-        let older = Lease { epoch: lease.epoch - 1, ..lease.clone() };
+        let older = Lease {
+            epoch: lease.epoch - 1,
+            ..lease.clone()
+        };
 
         assert_eq!(store.settle(vec![delivered(older)]).await.unwrap(), 1);
         assert_eq!(store.settle(vec![delivered(lease.clone())]).await.unwrap(), 0);
@@ -176,8 +230,13 @@ async fn a_member_who_leaves_is_not_told_of_any_more() {
 
         let unbound = store.unbind(member(1), Vec::new(), at(210)).await.unwrap();
         assert_eq!((unbound.removed, unbound.withdrawn), (1, 2));
-        let lost = Outcome::Unknown { why: "no reply".to_owned() };
-        let again = Verdict::RetryAt { at: at(220), counts: true };
+        let lost = Outcome::Unknown {
+            why: "no reply".to_owned(),
+        };
+        let again = Verdict::RetryAt {
+            at: at(220),
+            counts: true,
+        };
         store.settle(vec![settled(in_flight, lost, again)]).await.unwrap();
 
         assert!(store.claim(at(9999), 10).await.unwrap().is_empty());
@@ -189,19 +248,35 @@ async fn a_member_who_leaves_is_not_told_of_any_more() {
 
 async fn waiting(store: &dyn Store) -> i64 {
     let counters = store.counters().await.unwrap();
-    counters.iter().filter(|counter| counter.name == "waiting").map(|counter| counter.value).sum()
+    counters
+        .iter()
+        .filter(|counter| counter.name == "waiting")
+        .map(|counter| counter.value)
+        .sum()
 }
 
 #[tokio::test]
 async fn counters_are_kept() {
     on_every_store(|store| async move {
         store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
-        let never = NeverSent { lot: "P1".to_owned(), reason: "no-plate-read" };
-        store.record(vec![event(1, Direction::In, 10), event(2, Direction::In, 10)], vec![never]).await.unwrap();
+        let never = NeverSent {
+            lot: "P1".to_owned(),
+            reason: "no-plate-read",
+        };
+        store
+            .record(
+                vec![event(1, Direction::In, 10), event(2, Direction::In, 10)],
+                vec![never],
+            )
+            .await
+            .unwrap();
 
         let counters = store.counters().await.unwrap();
         let value = |name: &str, word: &str| {
-            counters.iter().find(|counter| counter.name == name && counter.word == word).map(|counter| counter.value)
+            counters
+                .iter()
+                .find(|counter| counter.name == name && counter.word == word)
+                .map(|counter| counter.value)
         };
         assert_eq!(value("event", "queued"), Some(1));
         assert_eq!(value("event", "no-member"), Some(1));
@@ -222,7 +297,14 @@ async fn members_come_page_by_page() {
         let (second, end) = store.members(None, next.unwrap(), 3).await.unwrap();
         assert_eq!((first.len(), second.len(), end), (3, 2, None));
         assert_eq!(first[0].plates, [plate(0)]);
-        assert!(store.members(Some("other".to_owned()), 0, 3).await.unwrap().0.is_empty());
+        assert!(
+            store
+                .members(Some("other".to_owned()), 0, 3)
+                .await
+                .unwrap()
+                .0
+                .is_empty()
+        );
     })
     .await;
 }
@@ -252,11 +334,17 @@ async fn one_process_serves_a_database_with_its_own_key() {
     let store = open(&path).unwrap();
     let lock = store.serve(&path).await.unwrap();
 
-    assert!(matches!(open(&path).unwrap().serve(&path).await, Err(OpenError::Served { .. })));
+    assert!(matches!(
+        open(&path).unwrap().serve(&path).await,
+        Err(OpenError::Served { .. })
+    ));
     drop(lock);
     assert!(open(&path).unwrap().serve(&path).await.is_ok());
     let other = Vault::from_key_file(&KEY.replace('0', "1")).unwrap();
-    assert!(matches!(SqliteStore::open(&path, Arc::new(other)), Err(OpenError::WrongVault { .. })));
+    assert!(matches!(
+        SqliteStore::open(&path, Arc::new(other)),
+        Err(OpenError::WrongVault { .. })
+    ));
 }
 
 #[tokio::test]
@@ -264,7 +352,10 @@ async fn a_newer_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("parksync.db");
     drop(open(&path).unwrap());
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
 
     assert!(matches!(open(&path), Err(OpenError::Newer { found: 99, .. })));
 }
@@ -276,8 +367,14 @@ async fn a_late_bind_tells_the_entry_of_a_day_at_most() {
         record(&*store, event(2, Direction::In, 0)).await;
         let day = SignedDuration::from_hours(24);
 
-        assert_eq!(store.bind(member(1), vec![plate(1)], at(0) + day).await.unwrap().inside, 1);
-        assert_eq!(store.bind(member(2), vec![plate(2)], at(1) + day).await.unwrap().inside, 0);
+        assert_eq!(
+            store.bind(member(1), vec![plate(1)], at(0) + day).await.unwrap().inside,
+            1
+        );
+        assert_eq!(
+            store.bind(member(2), vec![plate(2)], at(1) + day).await.unwrap().inside,
+            0
+        );
     })
     .await;
 }

@@ -16,7 +16,11 @@ async fn a_car_that_comes_and_goes_is_told() {
 
     assert_eq!(app.gate(PLATE, "IN").await, "queued");
     app.advance(SignedDuration::from_mins(90));
-    assert_eq!(app.gate_at(PLATE, "OUT", app.clock.now() - SignedDuration::from_secs(1)).await, "queued");
+    assert_eq!(
+        app.gate_at(PLATE, "OUT", app.clock.now() - SignedDuration::from_secs(1))
+            .await,
+        "queued"
+    );
     app.settle_all().await;
 
     assert_eq!(app.told(PLATE), ["IN", "OUT"]);
@@ -38,7 +42,13 @@ async fn a_lost_reply_is_sent_again_and_stays_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_cannot_be_verified_is_no_success() {
-    for fault in [Fault::Unsigned, Fault::WrongSignature, Fault::StaleTimestamp, Fault::UnknownSerial, Fault::SignatureProbe] {
+    for fault in [
+        Fault::Unsigned,
+        Fault::WrongSignature,
+        Fault::StaleTimestamp,
+        Fault::UnknownSerial,
+        Fault::SignatureProbe,
+    ] {
         let app = TestApp::start().await;
         app.bind(PLATE, "openid-1").await;
         app.sandbox.faults().next(fault.clone());
@@ -75,9 +85,12 @@ async fn passing_faults_are_outlived() {
 async fn a_refused_message_dies_and_the_lane_goes_on() {
     let app = TestApp::start().await;
     app.bind(PLATE, "openid-1").await;
-    app.sandbox.faults().next(Fault::Refuse(Refusal::new(400, "PARAM_ERROR", "plate_number格式有误")));
+    app.sandbox
+        .faults()
+        .next(Fault::Refuse(Refusal::new(400, "PARAM_ERROR", "plate_number格式有误")));
 
-    app.gate_at(PLATE, "IN", app.clock.now() - SignedDuration::from_mins(5)).await;
+    app.gate_at(PLATE, "IN", app.clock.now() - SignedDuration::from_mins(5))
+        .await;
     app.gate(PLATE, "OUT").await;
     app.settle_all().await;
 
@@ -108,7 +121,10 @@ async fn resends_and_second_cameras_are_one_event() {
 
     assert_eq!(app.event(event.clone()).await, "queued");
     assert_eq!(app.event(event).await, "duplicate");
-    assert_eq!(app.gate_at(PLATE, "IN", at + SignedDuration::from_secs(9)).await, "merged");
+    assert_eq!(
+        app.gate_at(PLATE, "IN", at + SignedDuration::from_secs(9)).await,
+        "merged"
+    );
     app.settle_all().await;
 
     assert_eq!(app.told(PLATE), ["IN"]);
@@ -121,7 +137,9 @@ async fn of_a_back_dated_batch_only_the_newest_state_leaves() {
     let ago = |minutes| app.clock.now() - SignedDuration::from_mins(minutes);
     let event = |state: &str, minutes| json!({ "lot": "P1", "plate": PLATE, "state": state, "time": ago(minutes).to_string(), "replayed": true });
 
-    let (status, answer) = app.events(json!([event("IN", 300), event("OUT", 200), event("IN", 90)])).await;
+    let (status, answer) = app
+        .events(json!([event("IN", 300), event("OUT", 200), event("IN", 90)]))
+        .await;
     app.settle_all().await;
 
     assert_eq!(status, 200, "{answer}");
@@ -160,7 +178,8 @@ async fn a_time_a_little_ahead_is_waited_for_and_one_far_ahead_is_not_believed()
 
     app.gate_at(OTHER, "IN", start + SignedDuration::from_hours(3)).await;
     app.settle_all().await;
-    app.gate_at(PLATE, "IN", app.clock.now() + SignedDuration::from_mins(2)).await;
+    app.gate_at(PLATE, "IN", app.clock.now() + SignedDuration::from_mins(2))
+        .await;
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
 
     assert_eq!(app.told(OTHER), ["IN"]);
@@ -178,7 +197,13 @@ async fn a_family_shares_a_car_and_each_member_is_told() {
     app.gate(PLATE, "IN").await;
     app.settle_all().await;
 
-    let mut members: Vec<_> = app.sandbox.ledger().parkings().iter().map(|parking| parking.openid.clone()).collect();
+    let mut members: Vec<_> = app
+        .sandbox
+        .ledger()
+        .parkings()
+        .iter()
+        .map(|parking| parking.openid.clone())
+        .collect();
     members.sort();
     assert_eq!(members, ["openid-1", "openid-2"]);
 }
@@ -189,12 +214,25 @@ async fn what_waits_survives_a_stop() {
     app.bind(PLATE, "openid-1").await;
     app.sandbox.faults().next(Fault::SystemError);
     app.gate(PLATE, "IN").await;
-    let TestApp { service, config, sandbox, clock, _folder, .. } = app;
+    let TestApp {
+        service,
+        config,
+        sandbox,
+        clock,
+        folder,
+        ..
+    } = app;
 
     service.stop().await;
     clock.set(clock.now() + SignedDuration::from_secs(30));
     let service = parksync::service::Service::start(&config, clock).await.unwrap();
 
-    assert!(sandbox.ledger().wait_for(|ledger| ledger.accepted() == 1, crate::app::PATIENCE).await);
+    assert!(
+        sandbox
+            .ledger()
+            .wait_for(|ledger| ledger.accepted() == 1, crate::app::PATIENCE)
+            .await
+    );
     service.stop().await;
+    drop(folder);
 }

@@ -15,12 +15,21 @@ async fn each_sender_hears_the_words_it_waits_for() {
     let table = [
         ("P1/E1", "application/json", VZENITH, "Response_AlarmInfoPlate"),
         ("P1/H1", "application/xml", HIKVISION, "<statusCode>1</statusCode>"),
-        ("P1/HX", "application/x-www-form-urlencoded", HUAXIA, "{\"error_num\":0,\"error_str\":\"noerror\"}"),
+        (
+            "P1/HX",
+            "application/x-www-form-urlencoded",
+            HUAXIA,
+            "{\"error_num\":0,\"error_str\":\"noerror\"}",
+        ),
     ];
 
     for (gate, content_type, body, words) in table {
         let path = format!("/v1/gates/{gate}");
-        let response = app.http.try_post(&path, &app.gate_key, content_type, body).await.unwrap();
+        let response = app
+            .http
+            .try_post(&path, &app.gate_key, content_type, body)
+            .await
+            .unwrap();
         let answer = String::from_utf8(response.body().to_vec()).unwrap();
 
         assert_eq!(response.status(), 200, "{gate}: {answer}");
@@ -36,14 +45,37 @@ async fn each_sender_hears_the_words_it_waits_for() {
 async fn bad_messages_get_an_answer_that_names_the_field() {
     let app = TestApp::start().await;
     let (json_type, form) = ("application/json", "application/x-www-form-urlencoded");
-    let no_zone = HIKVISION.replace("+08:00</dateTime>", "</dateTime>").replace("PECT600", "粤B12345");
+    let no_zone = HIKVISION
+        .replace("+08:00</dateTime>", "</dateTime>")
+        .replace("PECT600", "粤B12345");
     let table: [(&str, &str, &str, u16, &str, &str); 8] = [
         ("P1/E1", json_type, "{\"AlarmInfoPlate\":", 400, "malformed", "body"),
         ("P1/E1", json_type, "[1, 2]", 400, "malformed", "body"),
-        ("P1/H1", "application/xml", "<EventNotificationAlert><ANPR>", 400, "malformed", "body"),
+        (
+            "P1/H1",
+            "application/xml",
+            "<EventNotificationAlert><ANPR>",
+            400,
+            "malformed",
+            "body",
+        ),
         ("P1/HX", form, "plate_num", 400, "malformed", ""),
-        ("P1/G1", "text/plain", "{\"plate\":\"粤B12345\"}", 400, "malformed", "content-type"),
-        ("P2/H1", "application/xml", &no_zone, 422, "time-without-zone", "dateTime"),
+        (
+            "P1/G1",
+            "text/plain",
+            "{\"plate\":\"粤B12345\"}",
+            400,
+            "malformed",
+            "content-type",
+        ),
+        (
+            "P2/H1",
+            "application/xml",
+            &no_zone,
+            422,
+            "time-without-zone",
+            "dateTime",
+        ),
         ("P2/V1", json_type, VZENITH, 422, "no-direction", "direction"),
         ("P1/G1", json_type, "{\"events\": 3}", 400, "malformed", "events"),
     ];
@@ -52,7 +84,11 @@ async fn bad_messages_get_an_answer_that_names_the_field() {
         let (answered, answer) = app.post_gate(gate, content_type, body.to_owned()).await;
         let problem: Value = serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{gate} {body}: {answer}"));
 
-        assert_eq!((answered, problem["code"].as_str()), (status, Some(code)), "{gate} {body}: {answer}");
+        assert_eq!(
+            (answered, problem["code"].as_str()),
+            (status, Some(code)),
+            "{gate} {body}: {answer}"
+        );
         if !field.is_empty() {
             assert_eq!(problem["field"], field, "{gate} {body}: {answer}");
         }
@@ -67,15 +103,36 @@ async fn one_bad_event_costs_the_others_nothing() {
     let good = json!({ "lot": "P1", "plate": "宁Y00001", "state": "IN", "time": now });
     let bad = [
         ("lot", json!({ "plate": "宁Y00001", "state": "IN", "time": now })),
-        ("lot", json!({ "lot": "P9", "plate": "宁Y00001", "state": "IN", "time": now })),
-        ("gate", json!({ "lot": "P1", "gate": "nowhere", "plate": "宁Y00001", "state": "IN", "time": now })),
-        ("plate", json!({ "lot": "P1", "plate": "宁Y0*001", "state": "IN", "time": now })),
+        (
+            "lot",
+            json!({ "lot": "P9", "plate": "宁Y00001", "state": "IN", "time": now }),
+        ),
+        (
+            "gate",
+            json!({ "lot": "P1", "gate": "nowhere", "plate": "宁Y00001", "state": "IN", "time": now }),
+        ),
+        (
+            "plate",
+            json!({ "lot": "P1", "plate": "宁Y0*001", "state": "IN", "time": now }),
+        ),
         ("plate", json!({ "lot": "P1", "state": "IN", "time": now })),
-        ("state", json!({ "lot": "P1", "plate": "宁Y00001", "state": "PARKED", "time": now })),
+        (
+            "state",
+            json!({ "lot": "P1", "plate": "宁Y00001", "state": "PARKED", "time": now }),
+        ),
         ("state", json!({ "lot": "P1", "plate": "宁Y00001", "time": now })),
-        ("time", json!({ "lot": "P1", "plate": "宁Y00001", "state": "IN", "time": "yesterday" })),
-        ("time", json!({ "lot": "P2", "plate": "宁Y00001", "state": "IN", "time": "2024-07-04 15:30:00" })),
-        ("tiem", json!({ "lot": "P1", "plate": "宁Y00001", "state": "IN", "tiem": now })),
+        (
+            "time",
+            json!({ "lot": "P1", "plate": "宁Y00001", "state": "IN", "time": "yesterday" }),
+        ),
+        (
+            "time",
+            json!({ "lot": "P2", "plate": "宁Y00001", "state": "IN", "time": "2024-07-04 15:30:00" }),
+        ),
+        (
+            "tiem",
+            json!({ "lot": "P1", "plate": "宁Y00001", "state": "IN", "tiem": now }),
+        ),
     ];
     let mut batch: Vec<Value> = bad.iter().map(|(_, event)| event.clone()).collect();
     batch.push(good);
@@ -86,7 +143,11 @@ async fn one_bad_event_costs_the_others_nothing() {
     assert_eq!(status, 200, "{answer}");
     for (index, (field, event)) in bad.iter().enumerate() {
         let result = &answer["results"][index];
-        assert_eq!((&result["class"], &result["field"]), (&json!("rejected"), &json!(field)), "{event}: {answer}");
+        assert_eq!(
+            (&result["class"], &result["field"]),
+            (&json!("rejected"), &json!(field)),
+            "{event}: {answer}"
+        );
     }
     assert_eq!(answer["results"][bad.len()]["recorded"], "queued");
     assert_eq!(app.told("宁Y00001"), ["IN"]);
@@ -101,16 +162,35 @@ async fn bad_messages_are_counted() {
     let (status, metrics) = app.http.get("/metrics", "").await;
 
     assert_eq!(status, 200);
-    assert!(metrics.contains("parksync_never_sent_total{lot=\"P1\",word=\"syntax\"} 1"), "{metrics}");
-    assert!(metrics.contains("parksync_never_sent_total{lot=\"P1\",word=\"not-a-mainland-plate\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("parksync_never_sent_total{lot=\"P1\",word=\"syntax\"} 1"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("parksync_never_sent_total{lot=\"P1\",word=\"not-a-mainland-plate\"} 1"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_right_key_nobody_gets_in() {
     let app = TestApp::start().await;
-    let code = |answer: &str| serde_json::from_str::<Value>(answer).unwrap()["code"].as_str().map(str::to_owned).unwrap();
+    let code = |answer: &str| {
+        serde_json::from_str::<Value>(answer).unwrap()["code"]
+            .as_str()
+            .map(str::to_owned)
+            .unwrap()
+    };
 
-    let (status, answer) = app.http.post("/v1/gates/P1/E1", "wrong-key-wrong-key-wrong", "application/json", VZENITH).await;
+    let (status, answer) = app
+        .http
+        .post(
+            "/v1/gates/P1/E1",
+            "wrong-key-wrong-key-wrong",
+            "application/json",
+            VZENITH,
+        )
+        .await;
     assert_eq!((status, code(&answer).as_str()), (401, "wrong-api-key"));
     let (status, answer) = app.http.get("/v1/members", &app.gate_key).await;
     assert_eq!((status, code(&answer).as_str()), (403, "not-allowed"));
@@ -122,7 +202,12 @@ async fn without_the_right_key_nobody_gets_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_places_and_oversized_bodies_are_told() {
     let app = TestApp::start().await;
-    let code = |answer: &str| serde_json::from_str::<Value>(answer).unwrap()["code"].as_str().map(str::to_owned).unwrap();
+    let code = |answer: &str| {
+        serde_json::from_str::<Value>(answer).unwrap()["code"]
+            .as_str()
+            .map(str::to_owned)
+            .unwrap()
+    };
 
     let (status, answer) = app.post_gate("P9/E1", "application/json", VZENITH).await;
     assert_eq!((status, code(&answer).as_str()), (404, "unknown-lot"));
@@ -142,7 +227,9 @@ async fn a_plate_that_is_doubtful_is_sent_when_a_member_bound_exactly_it() {
     let app = TestApp::start().await;
 
     // 8 characters without a new-energy letter, as in WeChat Pay's own example.
-    let recorded = app.gate_at("宁Y123456", "IN", app.clock.now() - SignedDuration::from_secs(1)).await;
+    let recorded = app
+        .gate_at("宁Y123456", "IN", app.clock.now() - SignedDuration::from_secs(1))
+        .await;
 
     assert_eq!(recorded, "no-member");
 }

@@ -36,7 +36,15 @@ async fn twenty_kills_lose_nothing_and_turn_nothing_round() {
     let mut process = serve(&written.config);
     wait_until_ready(&http).await;
     let senders: Vec<_> = (0..SENDERS)
-        .map(|sender| tokio::spawn(send(sender, http.clone(), gate_key.clone(), Arc::clone(&done), Arc::clone(&acknowledged))))
+        .map(|sender| {
+            tokio::spawn(send(
+                sender,
+                http.clone(),
+                gate_key.clone(),
+                Arc::clone(&done),
+                Arc::clone(&acknowledged),
+            ))
+        })
         .collect();
     for kill in 0..KILLS {
         tokio::time::sleep(Duration::from_millis(u64::from(100 + (kill * 37) % 200))).await;
@@ -53,7 +61,10 @@ async fn twenty_kills_lose_nothing_and_turn_nothing_round() {
     let acknowledged = acknowledged.lock().unwrap().clone();
     let total: usize = acknowledged.values().map(Vec::len).sum();
     assert!(total > 500, "too little load to mean anything: {total} events");
-    let all_there = sandbox.ledger().wait_for(|ledger| distinct(&told(ledger)) >= total, PATIENCE * 3).await;
+    let all_there = sandbox
+        .ledger()
+        .wait_for(|ledger| distinct(&told(ledger)) >= total, PATIENCE * 3)
+        .await;
     process.kill().unwrap();
     process.wait().unwrap();
     let told = told(&sandbox.ledger());
@@ -72,13 +83,7 @@ async fn twenty_kills_lose_nothing_and_turn_nothing_round() {
 }
 
 /// Posts entries and exits of its own cars, one after another, and posts again what was not acknowledged, as a gate does.
-async fn send(
-    sender: u32,
-    http: Http,
-    key: String,
-    done: Arc<AtomicBool>,
-    acknowledged: Arc<Mutex<Acknowledged>>,
-) {
+async fn send(sender: u32, http: Http, key: String, done: Arc<AtomicBool>, acknowledged: Arc<Mutex<Acknowledged>>) {
     let start = now().as_second() - 400;
     for round in 0.. {
         for car in 0..CARS_PER_SENDER {
@@ -93,32 +98,43 @@ async fn send(
             let end = Instant::now() + PATIENCE;
             loop {
                 assert!(Instant::now() < end, "the service does not come back");
-                let answer = http.try_post("/v1/events", &key, "application/json", body.clone()).await;
+                let answer = http
+                    .try_post("/v1/events", &key, "application/json", body.clone())
+                    .await;
                 if answer.is_ok_and(|answer| answer.status() == 200) {
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            acknowledged.lock().unwrap().entry(plate).or_default().push((state, second));
+            acknowledged
+                .lock()
+                .unwrap()
+                .entry(plate)
+                .or_default()
+                .push((state, second));
         }
     }
 }
 
 fn plate(sender: u32, car: u32) -> String {
-    format!("宁Y{:05}", sender * 1000 + car)
+    format!("宁Y{:05}", sender * 1000 + car + 1)
 }
 
 fn told(ledger: &wechatpay_sandbox::Ledger) -> HashMap<String, Vec<(&'static str, i64)>> {
     let mut told: HashMap<String, Vec<(&'static str, i64)>> = HashMap::new();
     for parking in ledger.parkings() {
         let state = if parking.state == State::In { "IN" } else { "OUT" };
-        told.entry(parking.plate_number.clone()).or_default().push((state, parking.at.as_second()));
+        told.entry(parking.plate_number.clone())
+            .or_default()
+            .push((state, parking.at.as_second()));
     }
     told
 }
 
 fn distinct(told: &HashMap<String, Vec<(&'static str, i64)>>) -> usize {
-    told.values().map(|states| states.iter().collect::<std::collections::BTreeSet<_>>().len()).sum()
+    told.values()
+        .map(|states| states.iter().collect::<std::collections::BTreeSet<_>>().len())
+        .sum()
 }
 
 fn import_members(config: &Path, folder: &Path) {
@@ -131,7 +147,13 @@ fn import_members(config: &Path, folder: &Path) {
     let file = folder.join("members.csv");
     std::fs::write(&file, csv).unwrap();
     let import = Command::new(env!("CARGO_BIN_EXE_parksync"))
-        .args(["members", "import", file.to_str().unwrap(), "--config", config.to_str().unwrap()])
+        .args([
+            "members",
+            "import",
+            file.to_str().unwrap(),
+            "--config",
+            config.to_str().unwrap(),
+        ])
         .output()
         .unwrap();
     assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));

@@ -30,12 +30,18 @@ async fn after_unbinding_nothing_is_sent_any_more() {
     app.gate_at(PLATE, "IN", soon).await;
 
     let body = json!({ "circle": "demo-mall", "openid": "openid-1" }).to_string();
-    let (status, answer) = app.http.post("/v1/members/unbind", &app.admin_key, "application/json", body).await;
+    let (status, answer) = app
+        .http
+        .post("/v1/members/unbind", &app.admin_key, "application/json", body)
+        .await;
     app.gate_at(PLATE, "OUT", soon + SignedDuration::from_secs(1)).await;
     app.advance(SignedDuration::from_mins(10));
     app.settle_all().await;
 
-    assert_eq!((status, serde_json::from_str::<Value>(&answer).unwrap()), (200, json!({ "removed": 1, "withdrawn": 1 })));
+    assert_eq!(
+        (status, serde_json::from_str::<Value>(&answer).unwrap()),
+        (200, json!({ "removed": 1, "withdrawn": 1 }))
+    );
     assert!(app.told(PLATE).is_empty());
 }
 
@@ -48,16 +54,35 @@ async fn binding_is_strict_and_names_the_field() {
         (member(json!(["宁Y00001", "hello"])), 422, "plates[1]"),
         (member(json!(["BA12345"])), 422, "plates[0]"),
         (member(json!([])), 422, "plates"),
-        (json!({ "circle": "none", "openid": "openid-1", "plates": [PLATE] }), 422, "circle"),
-        (json!({ "circle": "demo-mall", "openid": "open id", "plates": [PLATE] }), 400, "openid"),
-        (json!({ "circle": "demo-mall", "openid": "openid-1", "plate": PLATE }), 400, "plate"),
+        (
+            json!({ "circle": "none", "openid": "openid-1", "plates": [PLATE] }),
+            422,
+            "circle",
+        ),
+        (
+            json!({ "circle": "demo-mall", "openid": "open id", "plates": [PLATE] }),
+            400,
+            "openid",
+        ),
+        (
+            json!({ "circle": "demo-mall", "openid": "openid-1", "plate": PLATE }),
+            400,
+            "plate",
+        ),
     ];
 
     for (body, status, field) in table {
-        let (answered, answer) = app.http.post("/v1/members/bind", &app.admin_key, "application/json", body.to_string()).await;
+        let (answered, answer) = app
+            .http
+            .post("/v1/members/bind", &app.admin_key, "application/json", body.to_string())
+            .await;
         let problem: Value = serde_json::from_str(&answer).unwrap();
 
-        assert_eq!((answered, problem["field"].as_str()), (status, Some(field)), "{body}: {answer}");
+        assert_eq!(
+            (answered, problem["field"].as_str()),
+            (status, Some(field)),
+            "{body}: {answer}"
+        );
     }
 }
 
@@ -69,8 +94,14 @@ async fn a_list_shows_members_masked() {
     let (status, answer) = app.http.get("/v1/members?circle=demo-mall", &app.admin_key).await;
 
     assert_eq!(status, 200);
-    assert!(answer.contains("oUpF****xb1Q") && answer.contains("宁Y****1"), "{answer}");
-    assert!(!answer.contains(PLATE) && !answer.contains("oUpF8uMuAJOM2pxb1Q"), "{answer}");
+    assert!(
+        answer.contains("oUpF****xb1Q") && answer.contains("宁Y****1"),
+        "{answer}"
+    );
+    assert!(
+        !answer.contains(PLATE) && !answer.contains("oUpF8uMuAJOM2pxb1Q"),
+        "{answer}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +116,10 @@ async fn neither_plates_nor_openids_lie_in_clear_on_disk() {
     for file in std::fs::read_dir(data).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         for secret in ["oUpF8uMuAJOM2pxb1Q", PLATE, "宁Y77777", "Y00001"] {
-            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
+            assert!(
+                !bytes.windows(secret.len()).any(|window| window == secret.as_bytes()),
+                "{secret}"
+            );
         }
     }
 }

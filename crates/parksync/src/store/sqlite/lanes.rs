@@ -35,7 +35,13 @@ pub(super) fn queue(
 }
 
 /// Writes a message down that waits for a person. The lane goes on without it.
-pub(super) fn hold(tx: &Tx<'_>, circle: &str, member: i64, message: &Message<'_>, now: Timestamp) -> Result<(), Failure> {
+pub(super) fn hold(
+    tx: &Tx<'_>,
+    circle: &str,
+    member: i64,
+    message: &Message<'_>,
+    now: Timestamp,
+) -> Result<(), Failure> {
     insert(tx, member, message, now, now, "held")?;
     tx.count("waiting", circle, "held", 1);
     Ok(())
@@ -97,7 +103,13 @@ fn settled(tx: &Tx<'_>, circle: &str, word: &str, by: usize) {
 }
 
 /// Takes the messages of a plate out of a lane. What is in flight finishes.
-pub(super) fn withdraw(tx: &Tx<'_>, circle: &str, member: i64, plate_tag: &Tag, now: Timestamp) -> Result<usize, Failure> {
+pub(super) fn withdraw(
+    tx: &Tx<'_>,
+    circle: &str,
+    member: i64,
+    plate_tag: &Tag,
+    now: Timestamp,
+) -> Result<usize, Failure> {
     let mut withdrawn = 0;
     for (status, word) in [("waiting", "waiting"), ("held", "held")] {
         let rows = tx
@@ -136,13 +148,15 @@ fn refresh(tx: &Tx<'_>, member: i64) -> Result<(), Failure> {
 
 /// Frees what a killed process held. What was in flight has an unknown outcome and stays the head of its lane.
 pub(super) fn free_all(tx: &Tx<'_>) -> Result<(), Failure> {
-    tx.db.execute("UPDATE lane SET claimed = 0, due_at = 0 WHERE claimed = 1", [])?;
+    tx.db
+        .execute("UPDATE lane SET claimed = 0, due_at = 0 WHERE claimed = 1", [])?;
     Ok(())
 }
 
 pub(super) fn next_due(db: &Connection) -> Result<Option<Timestamp>, Failure> {
-    let due: Option<i64> =
-        db.prepare_cached("SELECT min(due_at) FROM lane WHERE due_at IS NOT NULL")?.query_row([], |row| row.get(0))?;
+    let due: Option<i64> = db
+        .prepare_cached("SELECT min(due_at) FROM lane WHERE due_at IS NOT NULL")?
+        .query_row([], |row| row.get(0))?;
     due.map(timestamp).transpose()
 }
 
@@ -156,12 +170,16 @@ pub(super) fn claim(tx: &Tx<'_>, now: Timestamp, limit: u32) -> Result<Vec<Lease
     for (lane, head, epoch) in due {
         let Some((head, plate_tag)) = load_head(tx, lane, head)? else {
             // The head was settled in another way (withdrawn while it was to be repeated): look for the next one.
-            tx.db.prepare_cached("UPDATE lane SET head_id = NULL WHERE member_id = ?1")?.execute([lane])?;
+            tx.db
+                .prepare_cached("UPDATE lane SET head_id = NULL WHERE member_id = ?1")?
+                .execute([lane])?;
             refresh(tx, lane)?;
             continue;
         };
         tx.db
-            .prepare_cached("UPDATE lane SET claimed = 1, epoch = epoch + 1, due_at = NULL, head_id = ?2 WHERE member_id = ?1")?
+            .prepare_cached(
+                "UPDATE lane SET claimed = 1, epoch = epoch + 1, due_at = NULL, head_id = ?2 WHERE member_id = ?1",
+            )?
             .execute((lane, head.id))?;
         tx.db
             .prepare_cached(
@@ -169,7 +187,11 @@ pub(super) fn claim(tx: &Tx<'_>, now: Timestamp, limit: u32) -> Result<Vec<Lease
                  ON CONFLICT (member_id, plate_tag) DO UPDATE SET at = max(at, excluded.at)",
             )?
             .execute((lane, plate_tag, millis(head.at)))?;
-        leases.push(Lease { lane, epoch: epoch + 1, head });
+        leases.push(Lease {
+            lane,
+            epoch: epoch + 1,
+            head,
+        });
     }
     Ok(leases)
 }
@@ -187,11 +209,15 @@ fn load_head(tx: &Tx<'_>, lane: i64, head: Option<i64>) -> Result<Option<(Delive
             .optional()?,
         None => tx
             .db
-            .prepare_cached(&format!("{COLUMNS} WHERE d.member_id = ?1 AND d.status = 'waiting' ORDER BY d.at, d.id LIMIT 1"))?
+            .prepare_cached(&format!(
+                "{COLUMNS} WHERE d.member_id = ?1 AND d.status = 'waiting' ORDER BY d.at, d.id LIMIT 1"
+            ))?
             .query_row([lane], |row| row.try_into())
             .optional()?,
     };
-    let Some((id, plate_tag, plate, state, at, enqueued_at, tries, circle, appid, openid)) = row else { return Ok(None) };
+    let Some((id, plate_tag, plate, state, at, enqueued_at, tries, circle, appid, openid)) = row else {
+        return Ok(None);
+    };
     let state = match state.as_str() {
         "IN" => Direction::In,
         "OUT" => Direction::Out,
@@ -199,7 +225,11 @@ fn load_head(tx: &Tx<'_>, lane: i64, head: Option<i64>) -> Result<Option<(Delive
     };
     let delivery = Delivery {
         id,
-        member: MemberKey { circle, appid, openid: tx.vault.open_openid(&openid)? },
+        member: MemberKey {
+            circle,
+            appid,
+            openid: tx.vault.open_openid(&openid)?,
+        },
         plate: tx.vault.open_plate(&plate)?,
         state,
         at: timestamp(at)?,
@@ -223,7 +253,9 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
     let Lease { lane, epoch, head } = &one.lease;
     let freed = tx
         .db
-        .prepare_cached("UPDATE lane SET claimed = 0, head_id = NULL WHERE member_id = ?1 AND epoch = ?2 AND claimed = 1")?
+        .prepare_cached(
+            "UPDATE lane SET claimed = 0, head_id = NULL WHERE member_id = ?1 AND epoch = ?2 AND claimed = 1",
+        )?
         .execute((lane, epoch))?;
     if freed == 0 {
         return Ok(false);
@@ -234,7 +266,15 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
             "INSERT INTO attempt (delivery_id, began_at, took_ms, outcome, status, code, request_id)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute((head.id, millis(one.began_at), one.took_ms, outcome, status, code, request_id))?;
+        .execute((
+            head.id,
+            millis(one.began_at),
+            one.took_ms,
+            outcome,
+            status,
+            code,
+            request_id,
+        ))?;
     let circle = &head.member.circle;
     let now = millis(one.began_at) + one.took_ms;
     match &one.verdict {
@@ -286,7 +326,12 @@ type AttemptColumns<'a> = (&'static str, Option<u16>, Option<&'a str>, Option<&'
 fn attempt_columns(outcome: &Outcome) -> AttemptColumns<'_> {
     match outcome {
         Outcome::Accepted { request_id } => ("accepted", None, None, Some(request_id)),
-        Outcome::Refused { status, code, request_id, .. } => ("refused", Some(*status), Some(code), Some(request_id)),
+        Outcome::Refused {
+            status,
+            code,
+            request_id,
+            ..
+        } => ("refused", Some(*status), Some(code), Some(request_id)),
         Outcome::Unknown { .. } => ("unknown", None, None, None),
         Outcome::NotSent { .. } => ("not-sent", None, None, None),
         Outcome::Unbuildable { .. } => ("unbuildable", None, None, None),

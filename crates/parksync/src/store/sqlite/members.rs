@@ -29,10 +29,20 @@ pub(super) fn bind(tx: &Tx<'_>, member: &MemberKey, plates: &[Plate], now: Times
             continue;
         }
         bound.added += 1;
-        let Some((_, visit)) = record::last_visit(tx, &member.circle, &plate_tag)? else { continue };
-        let Some(entered) = visit.entered.as_ref().filter(|_| visit.is_open()) else { continue };
+        let Some((_, visit)) = record::last_visit(tx, &member.circle, &plate_tag)? else {
+            continue;
+        };
+        let Some(entered) = visit.entered.as_ref().filter(|_| visit.is_open()) else {
+            continue;
+        };
         if now.duration_since(entered.at) <= LATE_BIND {
-            let message = lanes::Message { event_id: None, plate, plate_tag, state: Direction::In, at: entered.at };
+            let message = lanes::Message {
+                event_id: None,
+                plate,
+                plate_tag,
+                state: Direction::In,
+                at: entered.at,
+            };
             lanes::queue(tx, &member.circle, id, &message, now, now)?;
             bound.inside += 1;
         }
@@ -41,7 +51,9 @@ pub(super) fn bind(tx: &Tx<'_>, member: &MemberKey, plates: &[Plate], now: Times
 }
 
 pub(super) fn unbind(tx: &Tx<'_>, member: &MemberKey, plates: &[Plate], now: Timestamp) -> Result<Unbound, Failure> {
-    let Some(id) = find(tx, member)? else { return Ok(Unbound::default()) };
+    let Some(id) = find(tx, member)? else {
+        return Ok(Unbound::default());
+    };
     let tags: Vec<Tag> = if plates.is_empty() {
         tx.db
             .prepare_cached("SELECT plate_tag FROM binding WHERE member_id = ?1")?
@@ -77,7 +89,9 @@ fn member_id(tx: &Tx<'_>, member: &MemberKey, now: Timestamp) -> Result<i64, Fai
         return Ok(id);
     }
     tx.db
-        .prepare_cached("INSERT INTO member (circle, appid, member_tag, openid_sealed, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .prepare_cached(
+            "INSERT INTO member (circle, appid, member_tag, openid_sealed, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
         .execute((
             &member.circle,
             &member.appid,
@@ -86,7 +100,9 @@ fn member_id(tx: &Tx<'_>, member: &MemberKey, now: Timestamp) -> Result<i64, Fai
             millis(now),
         ))?;
     let id = tx.db.last_insert_rowid();
-    tx.db.prepare_cached("INSERT INTO lane (member_id) VALUES (?1)")?.execute([id])?;
+    tx.db
+        .prepare_cached("INSERT INTO lane (member_id) VALUES (?1)")?
+        .execute([id])?;
     Ok(id)
 }
 
@@ -110,8 +126,18 @@ pub(super) fn list(
     let mut members = Vec::with_capacity(rows.len());
     for (id, circle, appid, openid) in rows {
         let sealed: Vec<Vec<u8>> = plates.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let plates = sealed.iter().map(|plate| vault.open_plate(plate)).collect::<Result<_, _>>()?;
-        members.push(Member { key: MemberKey { circle, appid, openid: vault.open_openid(&openid)? }, plates });
+        let plates = sealed
+            .iter()
+            .map(|plate| vault.open_plate(plate))
+            .collect::<Result<_, _>>()?;
+        members.push(Member {
+            key: MemberKey {
+                circle,
+                appid,
+                openid: vault.open_openid(&openid)?,
+            },
+            plates,
+        });
     }
     Ok((members, next))
 }

@@ -14,10 +14,18 @@ pub(super) const MEMBERS_PER_PLATE: u32 = 10;
 pub(super) fn record(tx: &Tx<'_>, event: &GateEvent) -> Result<Recorded, Failure> {
     let read = &event.read;
     let (at, time_source) = presence::trusted_time(read.at, event.received_at, &event.policy);
-    let crossing = Crossing { lot: &event.lot, state: read.state, at };
+    let crossing = Crossing {
+        lot: &event.lot,
+        state: read.state,
+        at,
+    };
     let plate_tag = tx.vault.plate_tag(&read.plate);
     let dedupe = dedupe_tag(tx, event);
-    let recorded = if tx.db.prepare_cached("SELECT 1 FROM event WHERE dedupe = ?1")?.exists([dedupe])? {
+    let recorded = if tx
+        .db
+        .prepare_cached("SELECT 1 FROM event WHERE dedupe = ?1")?
+        .exists([dedupe])?
+    {
         Recorded::Duplicate
     } else {
         let step = follow(tx, event, crossing, &plate_tag)?;
@@ -53,7 +61,13 @@ pub(super) fn record(tx: &Tx<'_>, event: &GateEvent) -> Result<Recorded, Failure
             ))?;
         let event_id = tx.db.last_insert_rowid();
         for (member, tell) in tells {
-            let message = lanes::Message { event_id: Some(event_id), plate: &read.plate, plate_tag, state: read.state, at };
+            let message = lanes::Message {
+                event_id: Some(event_id),
+                plate: &read.plate,
+                plate_tag,
+                state: read.state,
+                at,
+            };
             apply(tx, event, member, tell, &message)?;
         }
         recorded
@@ -72,11 +86,28 @@ fn dedupe_tag(tx: &Tx<'_>, event: &GateEvent) -> Tag {
     let plate = read.plate.expose();
     match &read.record_id {
         // The plate belongs to it: a corrected plate under the same record is news.
-        Some(id) => tx.vault.tag(&["record", &event.circle, &event.lot, gate, id, read.state.as_str(), plate]),
+        Some(id) => tx.vault.tag(&[
+            "record",
+            &event.circle,
+            &event.lot,
+            gate,
+            id,
+            read.state.as_str(),
+            plate,
+        ]),
         None => {
             let device = read.device.as_deref().unwrap_or_default();
             let at = millis(read.at).to_string();
-            tx.vault.tag(&["content", &event.circle, &event.lot, gate, device, read.state.as_str(), plate, &at])
+            tx.vault.tag(&[
+                "content",
+                &event.circle,
+                &event.lot,
+                gate,
+                device,
+                read.state.as_str(),
+                plate,
+                &at,
+            ])
         }
     }
 }
@@ -94,7 +125,9 @@ fn follow(tx: &Tx<'_>, event: &GateEvent, crossing: Crossing<'_>, plate_tag: &Ta
                 .execute((id, at))?;
         }
         (Step::Merged, Direction::Out) => {
-            tx.db.prepare_cached("UPDATE visit SET left_at = max(left_at, ?2) WHERE id = ?1")?.execute((id, at))?;
+            tx.db
+                .prepare_cached("UPDATE visit SET left_at = max(left_at, ?2) WHERE id = ?1")?
+                .execute((id, at))?;
         }
         (Step::Left, _) => {
             tx.db
@@ -103,11 +136,15 @@ fn follow(tx: &Tx<'_>, event: &GateEvent, crossing: Crossing<'_>, plate_tag: &Ta
         }
         (Step::Opened | Step::Reopened, _) => {
             if step == Step::Reopened {
-                tx.db.prepare_cached("UPDATE visit SET ended = 'no-exit-seen' WHERE id = ?1")?.execute([id])?;
+                tx.db
+                    .prepare_cached("UPDATE visit SET ended = 'no-exit-seen' WHERE id = ?1")?
+                    .execute([id])?;
                 tx.count("visit", &event.lot, "no-exit-seen", 1);
             }
             tx.db
-                .prepare_cached("INSERT INTO visit (circle, plate_tag, entered_lot, entered_at) VALUES (?1, ?2, ?3, ?4)")?
+                .prepare_cached(
+                    "INSERT INTO visit (circle, plate_tag, entered_lot, entered_at) VALUES (?1, ?2, ?3, ?4)",
+                )?
                 .execute((&event.circle, plate_tag, crossing.lot, at))?;
         }
         (Step::LeftUnseen, _) => {
@@ -135,19 +172,28 @@ pub(super) fn last_visit(tx: &Tx<'_>, circle: &str, plate_tag: &Tag) -> Result<O
         .query_row((circle, plate_tag), |row| row.try_into())
         .optional()?;
     let seen = |lot: Option<String>, at: Option<i64>| match (lot, at) {
-        (Some(lot), Some(at)) => Ok::<_, Failure>(Some(Seen { lot, at: timestamp(at)? })),
+        (Some(lot), Some(at)) => Ok::<_, Failure>(Some(Seen {
+            lot,
+            at: timestamp(at)?,
+        })),
         _ => Ok(None),
     };
     row.map(|(id, entered_lot, entered_at, left_lot, left_at)| {
-        Ok((id, Visit { entered: seen(entered_lot, entered_at)?, left: seen(left_lot, left_at)? }))
+        Ok((
+            id,
+            Visit {
+                entered: seen(entered_lot, entered_at)?,
+                left: seen(left_lot, left_at)?,
+            },
+        ))
     })
     .transpose()
 }
 
 fn bound_members(tx: &Tx<'_>, circle: &str, plate_tag: &Tag) -> Result<Vec<i64>, Failure> {
-    let mut statement = tx
-        .db
-        .prepare_cached("SELECT member_id FROM binding WHERE circle = ?1 AND plate_tag = ?2 ORDER BY member_id LIMIT ?3")?;
+    let mut statement = tx.db.prepare_cached(
+        "SELECT member_id FROM binding WHERE circle = ?1 AND plate_tag = ?2 ORDER BY member_id LIMIT ?3",
+    )?;
     let members = statement.query_map((circle, plate_tag, MEMBERS_PER_PLATE), |row| row.get(0))?;
     Ok(members.collect::<Result<_, _>>()?)
 }
@@ -164,13 +210,19 @@ fn tell(tx: &Tx<'_>, member: i64, event: &GateEvent, crossing: Crossing<'_>, pla
         told_at: told_at.map(timestamp).transpose()?,
         waiting_at: waiting_at.map(timestamp).transpose()?,
     };
-    let arrival = Arrival { received_at: event.received_at, replayed: event.read.replayed };
+    let arrival = Arrival {
+        received_at: event.received_at,
+        replayed: event.read.replayed,
+    };
     Ok(presence::tell(view, crossing, arrival, &event.policy))
 }
 
 fn apply(tx: &Tx<'_>, event: &GateEvent, member: i64, tell: Tell, message: &lanes::Message<'_>) -> Result<(), Failure> {
     match tell {
-        Tell::Queue { not_before, supersedes_older } => {
+        Tell::Queue {
+            not_before,
+            supersedes_older,
+        } => {
             if supersedes_older {
                 lanes::supersede_older(tx, &event.circle, member, message, event.received_at)?;
             }
@@ -188,9 +240,16 @@ fn summary(step: Step, has_member: bool, tells: &[(i64, Tell)]) -> Recorded {
     if !has_member {
         return Recorded::NoMember;
     }
-    let queued = tells.iter().filter(|(_, tell)| matches!(tell, Tell::Queue { .. })).count();
+    let queued = tells
+        .iter()
+        .filter(|(_, tell)| matches!(tell, Tell::Queue { .. }))
+        .count();
     if queued > 0 {
         return Recorded::Queued(u32::try_from(queued).unwrap_or(MEMBERS_PER_PLATE));
     }
-    if tells.iter().any(|(_, tell)| matches!(tell, Tell::Hold)) { Recorded::Held } else { Recorded::History }
+    if tells.iter().any(|(_, tell)| matches!(tell, Tell::Hold)) {
+        Recorded::Held
+    } else {
+        Recorded::History
+    }
 }
