@@ -23,6 +23,8 @@ mod multipart;
 mod times;
 mod vzenith;
 
+pub use times::{UnknownZone, parse_zone};
+
 /// The language a gate speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -28,7 +28,7 @@ pub struct TryArgs {
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Format::ALL.map(Format::as_str)).try_map(|name| name.parse::<Format>()))]
     pub format: Format,
     /// The zone of times that come without one: an offset such as +08:00, or a name such as Asia/Shanghai.
-    #[arg(long, value_parser = parse_zone, allow_hyphen_values = true)]
+    #[arg(long, value_parser = ingest::parse_zone, allow_hyphen_values = true)]
     pub zone: Option<TimeZone>,
     /// The direction of the gate's lane.
     #[arg(long, value_name = "in|out", value_parser = parse_direction)]
@@ -247,31 +247,6 @@ pub(super) fn parse_direction(text: &str) -> Result<Direction, &'static str> {
     }
 }
 
-fn parse_zone(text: &str) -> Result<TimeZone, &'static str> {
-    const EXPECTED: &str = "a zone is an offset such as +08:00 or a name such as Asia/Shanghai";
-    if text.starts_with(['+', '-']) {
-        let (hours, minutes) = match text[1..].split_once(':') {
-            Some((hours, minutes)) => (hours, minutes),
-            None => (text.get(1..3).unwrap_or(&text[1..]), text.get(3..).unwrap_or_default()),
-        };
-        let minutes = if minutes.is_empty() { "0" } else { minutes };
-        let number = |text: &str| {
-            text.parse::<i32>()
-                .ok()
-                .filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
-        };
-        let (hours, minutes) = number(hours)
-            .zip(number(minutes))
-            .filter(|&(_, m)| m < 60)
-            .ok_or(EXPECTED)?;
-        let sign = if text.starts_with('-') { -1 } else { 1 };
-        return Offset::from_seconds(sign * (hours * 3600 + minutes * 60))
-            .map(TimeZone::fixed)
-            .map_err(|_| EXPECTED);
-    }
-    TimeZone::get(text).map_err(|_| EXPECTED)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,7 +254,7 @@ mod tests {
 
     fn tried(format: Format, zone: Option<&str>, direction: Option<&str>, body: &str) -> (Exit, Vec<Value>) {
         let mut out = Vec::new();
-        let zone = zone.map(|zone| parse_zone(zone).unwrap());
+        let zone = zone.map(|zone| ingest::parse_zone(zone).unwrap());
         let direction = direction.map(|direction| parse_direction(direction).unwrap());
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
         let exit = try_message(format, zone, direction, None, body.as_bytes(), now, &mut out).unwrap();
@@ -340,25 +315,6 @@ mod tests {
                 lines[0]["reason"].is_string() && lines[0]["field"].is_string(),
                 "{format}"
             );
-        }
-    }
-
-    #[test]
-    fn zones_are_offsets_or_names() {
-        let offset = |text: &str| parse_zone(text).map(|zone| zone.to_offset(Timestamp::UNIX_EPOCH).seconds());
-
-        for (text, seconds) in [
-            ("+08:00", 28_800),
-            ("+0800", 28_800),
-            ("+8", 28_800),
-            ("+8:00", 28_800),
-            ("-05:30", -19_800),
-            ("UTC", 0),
-        ] {
-            assert_eq!(offset(text), Ok(seconds), "{text}");
-        }
-        for text in ["", "+", "8", "+25:99", "+08:60", "+-8:00", "+０８:00", "Nowhere/Land"] {
-            assert!(parse_zone(text).is_err(), "{text}");
         }
     }
 

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimeParser;
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 
 /// What a sender says about the time of a crossing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,43 @@ impl Told {
             (Err(_), Err(_)) => Self::Unreadable,
         }
     }
+}
+
+/// Text that is no zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a zone is an offset such as +08:00 or a name such as Asia/Shanghai")]
+pub struct UnknownZone;
+
+/// Reads the zone of a gate from configuration: an offset or a name.
+///
+/// # Errors
+///
+/// `UnknownZone` when the text is neither.
+pub fn parse_zone(text: &str) -> Result<TimeZone, UnknownZone> {
+    // All of China, without daylight saving since 1991: known even where no zone files are installed.
+    if text == "Asia/Shanghai" {
+        return Ok(TimeZone::fixed(Offset::constant(8)));
+    }
+    let Some(digits) = text.strip_prefix(['+', '-']) else {
+        return TimeZone::get(text).map_err(|_| UnknownZone);
+    };
+    let (hours, minutes) = match digits.split_once(':') {
+        Some(parts) => parts,
+        None => digits.split_at_checked(2).unwrap_or((digits, "")),
+    };
+    let number = |text: &str| match text {
+        _ if text.len() > 2 || !text.bytes().all(|b| b.is_ascii_digit()) => None,
+        "" => Some(0),
+        _ => text.parse::<i32>().ok(),
+    };
+    let (hours, minutes) = (number(hours).ok_or(UnknownZone)?, number(minutes).ok_or(UnknownZone)?);
+    if digits.is_empty() || minutes > 59 {
+        return Err(UnknownZone);
+    }
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    Offset::from_seconds(sign * (hours * 3600 + minutes * 60))
+        .map(TimeZone::fixed)
+        .map_err(|_| UnknownZone)
 }
 
 /// The instant of a wall clock in a zone.
@@ -106,6 +143,50 @@ mod tests {
             assert_eq!(Told::from_text(text), Told::Unreadable, "{text}");
         }
         assert_eq!(Told::from_unix(i64::MAX), Told::Unreadable);
+    }
+
+    #[test]
+    fn zones_are_offsets_or_names() {
+        let offset = |text: &str| parse_zone(text).map(|zone| zone.to_offset(Timestamp::UNIX_EPOCH).seconds());
+
+        for (text, seconds) in [
+            ("+08:00", 28_800),
+            ("+0800", 28_800),
+            ("+08", 28_800),
+            ("+8", 28_800),
+            ("+8:00", 28_800),
+            ("-05:30", -19_800),
+            ("UTC", 0),
+            ("Asia/Shanghai", 28_800),
+        ] {
+            assert_eq!(offset(text), Ok(seconds), "{text}");
+        }
+        for text in [
+            "",
+            "+",
+            "-",
+            "8",
+            "+25:99",
+            "+99:00",
+            "+08:60",
+            "+-8:00",
+            "+０８:00",
+            "+080000",
+            "Nowhere/Land",
+        ] {
+            assert_eq!(offset(text), Err(UnknownZone), "{text}");
+        }
+    }
+
+    #[test]
+    fn offsets_are_read_as_firmware_writes_them() {
+        for text in [
+            "2024-07-04T15:30:00+0800",
+            "2024-07-04T15:30:00+08",
+            "2024-07-04t15:30:00+08:00",
+        ] {
+            assert_eq!(Told::from_text(text), instant("2024-07-04T07:30:00Z"), "{text}");
+        }
     }
 
     #[test]
