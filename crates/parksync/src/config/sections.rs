@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::domain::delivery::RetryPolicy;
 use crate::domain::gate::Direction;
 use crate::domain::presence::Policy;
-use crate::ingest::Format;
+use crate::ingest::{self, Format, UnknownZone};
 
 /// All settings.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -236,18 +236,10 @@ impl Zone {
 }
 
 impl FromStr for Zone {
-    type Err = String;
+    type Err = UnknownZone;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        jiff::fmt::temporal::DateTimeParser::new()
-            .parse_time_zone(text)
-            .map(|zone| Self {
-                text: text.to_owned(),
-                zone,
-            })
-            .map_err(|_| {
-                format!("\"{text}\" is no time zone: write an offset such as +08:00 or a name such as Asia/Shanghai")
-            })
+    fn from_str(text: &str) -> Result<Self, UnknownZone> {
+        ingest::parse_zone(text).map(|zone| Self { text: text.to_owned(), zone })
     }
 }
 
