@@ -1,5 +1,7 @@
 //! Wiring: builds the parts from the settings, starts them, stops them in order.
 
+#![expect(clippy::disallowed_methods, reason = "this is the room that starts tasks")]
+
 mod listener;
 
 use std::collections::HashMap;

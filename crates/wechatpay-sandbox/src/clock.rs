@@ -2,6 +2,8 @@
 //!
 //! The only file that reads the time of day. Everything else is handed a [`Timestamp`].
 
+#![expect(clippy::disallowed_methods, reason = "this is the file that reads time")]
+
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};

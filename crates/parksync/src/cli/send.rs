@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::serve::start_failure;
 use super::{Exit, Failure};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::courier::{Courier, WechatCourier};
 use crate::domain::delivery::{Delivery, Outcome};
@@ -58,7 +59,7 @@ pub(super) async fn run(config: &Config, arguments: &SendArgs) -> Result<Exit, F
     let Some(plate) = checked.plate.filter(plate::Plate::wechat_can_carry) else {
         return Err(Failure::new(Exit::Usage, "WeChat Pay cannot carry this plate").cause(checked.why));
     };
-    let now = Timestamp::now();
+    let now = Clock::system().now();
     let appid = arguments.appid.clone().unwrap_or_else(|| circle.appid.clone());
     let delivery = Delivery {
         id: 0,

@@ -239,7 +239,10 @@ impl FromStr for Zone {
     type Err = UnknownZone;
 
     fn from_str(text: &str) -> Result<Self, UnknownZone> {
-        ingest::parse_zone(text).map(|zone| Self { text: text.to_owned(), zone })
+        ingest::parse_zone(text).map(|zone| Self {
+            text: text.to_owned(),
+            zone,
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::courier::Courier;
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::domain::delivery::{Outcome, RetryPolicy, Verdict};
 use crate::limits;
 use crate::store::{Lease, Settled, Store};
@@ -148,8 +148,8 @@ struct Done {
 /// The calls under way. A call that panics still gives its lane back.
 #[derive(Default)]
 struct Calls {
-    tasks: JoinSet<(Timestamp, i64, Outcome)>,
-    leases: HashMap<Id, Lease>,
+    tasks: JoinSet<(i64, Outcome)>,
+    leases: HashMap<Id, (Lease, Timestamp)>,
 }
 
 impl Calls {
@@ -159,17 +159,13 @@ impl Calls {
 
     fn start(&mut self, worker: &Arc<Worker>, lease: Lease) {
         let (worker, head) = (Arc::clone(worker), lease.head.clone());
+        let began_at = worker.clock.now();
         let task = self.tasks.spawn(async move {
-            let began_at = worker.clock.now();
-            let began = std::time::Instant::now();
+            let began = Stopwatch::start();
             let outcome = worker.courier.deliver(&head).await;
-            (
-                began_at,
-                i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
-                outcome,
-            )
+            (began.millis(), outcome)
         });
-        self.leases.insert(task.id(), lease);
+        self.leases.insert(task.id(), (lease, began_at));
     }
 
     async fn next(&mut self) -> Option<Done> {
@@ -182,12 +178,12 @@ impl Calls {
         self.done(joined)
     }
 
-    fn done(&mut self, joined: Result<(Id, (Timestamp, i64, Outcome)), JoinError>) -> Option<Done> {
-        let (id, (began_at, took_ms, outcome)) = joined.unwrap_or_else(|failed| {
+    fn done(&mut self, joined: Result<(Id, (i64, Outcome)), JoinError>) -> Option<Done> {
+        let (id, (took_ms, outcome)) = joined.unwrap_or_else(|failed| {
             let why = "the call broke off inside Parksync".to_owned();
-            (failed.id(), (Timestamp::now(), 0, Outcome::Unknown { why }))
+            (failed.id(), (0, Outcome::Unknown { why }))
         });
-        let lease = self.leases.remove(&id)?;
+        let (lease, began_at) = self.leases.remove(&id)?;
         Some(Done {
             lease,
             began_at,

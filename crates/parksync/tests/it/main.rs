@@ -1,5 +1,11 @@
 //! The real service against the real sandbox, the real binary, and one contract for every store.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, measure, and start tasks"
+)]
+
 mod app;
 mod cli;
 mod contract;
