@@ -10,6 +10,8 @@ pub const EVENTS_BODY_BYTES: usize = 2 * 1024 * 1024;
 pub const ADMIN_BODY_BYTES: usize = 256 * 1024;
 /// Requests that are worked on at one time; more are told to come back.
 pub const REQUESTS: usize = 1024;
+/// Memory for the bodies of all requests together, in KiB; more wait for their turn.
+pub const BODIES_KIB: u32 = 256 * 1024;
 /// Connections that are open at one time; more wait in the system's queue.
 pub const CONNECTIONS: usize = 4096;
 /// How long a connection may stay without a request. Cameras with heartbeats send one every 5 to 30 s.
@@ -28,5 +30,5 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(2);
 const _: () = assert!(ADMIN_BODY_BYTES < EVENTS_BODY_BYTES && EVENTS_BODY_BYTES < GATE_BODY_BYTES);
 const _: () = assert!(REQUESTS <= CONNECTIONS);
 const _: () = assert!(RETRY_AFTER.as_secs() < REQUEST_DEADLINE.as_secs());
-// The system's memory holds all bodies that can arrive at one time, since only bodies of cameras are large and those are few.
-const _: () = assert!(REQUESTS * EVENTS_BODY_BYTES <= 4 * 1024 * 1024 * 1024);
+// One body of the largest kind always fits, or it would wait for ever.
+const _: () = assert!(GATE_BODY_BYTES / 1024 < BODIES_KIB as usize);

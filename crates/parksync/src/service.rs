@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 use wechatpay::{ApiV3Key, Chain, Client, Merchant, MerchantKey, PlatformKeys};
 
@@ -60,6 +60,7 @@ pub struct Service {
     stop_worker: CancellationToken,
     web: tokio::task::JoinHandle<()>,
     worker: JoinHandle<()>,
+    worker_ended: CancellationToken,
     _lock: ServeLock,
 }
 
@@ -91,7 +92,8 @@ impl Service {
             max_in_flight: config.delivery.max_in_flight,
         };
         let (stop_web, stop_worker) = (CancellationToken::new(), CancellationToken::new());
-        let worker = run_worker(worker, stop_worker.clone())?;
+        let worker_ended = CancellationToken::new();
+        let worker = run_worker(worker, stop_worker.clone(), worker_ended.clone().drop_guard())?;
         let router = web::router(Web {
             store: store.clone(),
             clock,
@@ -107,6 +109,7 @@ impl Service {
             stop_worker,
             web,
             worker,
+            worker_ended,
             _lock: lock,
         })
     }
@@ -123,6 +126,11 @@ impl Service {
         self.store.clone()
     }
 
+    /// Returns when the deliveries have ended although nobody stopped them. That is a fault, and the process should be restarted.
+    pub async fn broken(&self) {
+        self.worker_ended.cancelled().await;
+    }
+
     /// Stops: first no new requests, then no new calls; what is under way finishes and is written down.
     pub async fn stop(self) {
         self.stop_web.cancel();
@@ -136,7 +144,7 @@ impl Service {
 }
 
 /// Deliveries have a runtime of their own: a signature takes most of a millisecond, and a camera must not wait for it.
-fn run_worker(worker: Worker, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
+fn run_worker(worker: Worker, stop: CancellationToken, ended: DropGuard) -> Result<JoinHandle<()>, StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("delivery")
         .enable_all()
@@ -144,7 +152,10 @@ fn run_worker(worker: Worker, stop: CancellationToken) -> Result<JoinHandle<()>,
         .map_err(StartError::Thread)?;
     thread::Builder::new()
         .name("worker".to_owned())
-        .spawn(move || runtime.block_on(Arc::new(worker).run(stop)))
+        .spawn(move || {
+            let _ended = ended;
+            runtime.block_on(Arc::new(worker).run(stop));
+        })
         .map_err(StartError::Thread)
 }
 

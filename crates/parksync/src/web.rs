@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -100,14 +101,17 @@ pub fn router(web: Web) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics));
-    let busy = Arc::new(Semaphore::new(limits::REQUESTS));
+    let bounds = Bounds {
+        requests: Arc::new(Semaphore::new(limits::REQUESTS)),
+        body_kib: Arc::new(Semaphore::new(limits::BODIES_KIB as usize)),
+    };
     gates
         .merge(events)
         .merge(admin)
         .merge(open)
         .fallback(|| async { Problem::not_found("unknown-path", "there is nothing at this path") })
         .method_not_allowed_fallback(|| async { Problem::new(405, "wrong-method", "this path takes another method") })
-        .layer(middleware::from_fn_with_state(busy, bounded))
+        .layer(middleware::from_fn_with_state(bounds, bounded))
         .with_state(web)
 }
 
@@ -119,15 +123,38 @@ async fn allow(role: Role, State(web): State<Web>, request: Request, next: Next)
     }
 }
 
-/// Keeps the number of requests and the time of each within bounds.
-async fn bounded(State(busy): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    let Ok(_turn) = busy.try_acquire() else {
+/// What all requests share.
+#[derive(Clone)]
+struct Bounds {
+    requests: Arc<Semaphore>,
+    body_kib: Arc<Semaphore>,
+}
+
+/// Keeps the number of requests, the memory of their bodies and the time of each within bounds.
+async fn bounded(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
+    let Ok(_turn) = bounds.requests.try_acquire() else {
         return Problem::busy("too many requests are under way").into_response();
     };
-    match tokio::time::timeout(limits::REQUEST_DEADLINE, next.run(request)).await {
+    let handled = async {
+        // A few large bodies wait for one another; small ones pass beside them.
+        let _room = bounds.body_kib.acquire_many(body_kib(&request)).await;
+        next.run(request).await
+    };
+    match tokio::time::timeout(limits::REQUEST_DEADLINE, handled).await {
         Ok(response) => response,
         Err(_) => Problem::new(408, "too-slow", "the request did not arrive within its time").into_response(),
     }
+}
+
+/// How much of a body may have to be kept: what it says, or the most that is taken.
+fn body_kib(request: &Request) -> u32 {
+    let headers = request.headers();
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let bytes = length.unwrap_or(if chunked { limits::GATE_BODY_BYTES } else { 0 });
+    u32::try_from(bytes.min(limits::GATE_BODY_BYTES) / 1024).unwrap_or(u32::MAX) + 1
 }
 
 /// `Retry-After`, in whole seconds.

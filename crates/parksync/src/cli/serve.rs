@@ -9,9 +9,16 @@ use crate::store::sqlite::OpenError;
 pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
     let service = Service::start(config, Clock::system()).await.map_err(start_failure)?;
     eprintln!("parksync serves on http://{}  (stop with Ctrl-C)", service.address());
-    stop_signal().await?;
+    let broken = tokio::select! {
+        stopped = stop_signal() => stopped.map(|()| false)?,
+        () = service.broken() => true,
+    };
     eprintln!("stopping: calls under way finish first");
     service.stop().await;
+    if broken {
+        return Err(Failure::new(Exit::Unexpected, "the deliveries broke off")
+            .hint("start it again; nothing that was acknowledged is lost"));
+    }
     Ok(Exit::Done)
 }
 

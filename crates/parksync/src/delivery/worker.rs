@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::courier::Courier;
 use crate::clock::{Clock, Stopwatch};
@@ -209,7 +209,7 @@ fn tell_log(lease: &Lease, outcome: &Outcome, verdict: &Verdict) {
         Outcome::Unknown { .. } | Outcome::NotSent { .. } | Outcome::Unbuildable { .. } => "",
     };
     match verdict {
-        Verdict::Delivered => info!(
+        Verdict::Delivered => debug!(
             delivery.id = id,
             circle.id = circle,
             wechat.request_id = request_id,

@@ -10,6 +10,7 @@ mod record;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -351,7 +352,11 @@ fn write_all(mut db: Connection, mut queue: mpsc::Receiver<Job>, vault: &Vault, 
         {
             group.push(next);
         }
-        write_group(&mut db, group.drain(..), vault, changed);
+        // A panic is a fault of ours in one group of jobs. Its transaction is rolled back, its callers hear of it, the next goes on.
+        let group = group.drain(..);
+        if catch_unwind(AssertUnwindSafe(|| write_group(&mut db, group, vault, changed))).is_err() {
+            tracing::error!("a write broke off and was rolled back");
+        }
     }
 }
 
