@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use sections::{
-    ApiKey, Circle, Config, Delivery, Gate, GateDirection, Log, LogFormat, Lot, Merchant, PolicySettings, Role, Server,
+    ApiKey, Circle, Config, Delivery, Gate, GateDirection, Log, LogFormat, LimitSettings, Lot, Merchant, PolicySettings, RetentionSettings, Role, Server,
     StoreFile, VaultFile, Zone,
 };
 
@@ -162,6 +162,22 @@ fn problems(config: &Config) -> Vec<String> {
                 "\"{id}\" cannot be a lot or gate: it stands in a URL, so use letters, digits, `-`, `_` and `.`"
             ));
         }
+    }
+    for lot in &config.lot {
+        if let Some(outer) = lot.inside_of.as_deref()
+            && (outer == lot.id || !lots.contains(outer))
+        {
+            say(format!("lot \"{}\": inside_of names \"{outer}\", which is no other lot", lot.id));
+        }
+    }
+    if !(config.delivery.calls_per_second > 0.0 && config.delivery.calls_per_second <= 100_000.0) {
+        say("delivery.calls_per_second is not between 0 and 100,000".to_owned());
+    }
+    if u64::from(config.retention.strangers_h) > u64::from(config.retention.visits_d) * 24 {
+        say("retention.strangers_h is longer than retention.visits_d: strangers would be kept longer than members".to_owned());
+    }
+    if config.limits.free_disk_percent > 90 {
+        say("limits.free_disk_percent is over 90: nothing would ever be taken".to_owned());
     }
     if config.delivery.max_in_flight == 0 {
         say("delivery.max_in_flight is 0: nothing would ever be sent".to_owned());

@@ -7,3 +7,4 @@ pub mod gate;
 pub mod member;
 pub mod plate;
 pub mod presence;
+pub mod rate;

@@ -6,9 +6,11 @@ mod listener;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
@@ -17,11 +19,13 @@ use wechatpay::{ApiV3Key, Chain, Client, Merchant, MerchantKey, PlatformKeys};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::delivery::courier::{Road, WechatCourier};
-use crate::delivery::worker::Worker;
+use crate::delivery::janitor::{Janitor, LotRules};
+use crate::delivery::worker::{Rates, Worker};
 use crate::ingest::Source;
 use crate::store::Store;
 use crate::store::sqlite::{OpenError, ServeLock, SqliteStore};
 use crate::store::vault::Vault;
+use crate::web::pressure::{Bounds, Pressure};
 use crate::web::{self, Access, Gate, Lot, Site, Web};
 
 /// Why the service does not start.
@@ -38,6 +42,9 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The database cannot be written.
+    #[error("cannot write the circles into the database: {0}")]
+    Circles(String),
     /// The port.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -74,6 +81,8 @@ impl Service {
         let access = access(config)?;
         let store = Arc::new(SqliteStore::open(&config.store.path, Arc::new(vault(config)?))?);
         let lock = store.serve(&config.store.path).await?;
+        let circles = config.circle.iter().map(|circle| (circle.id.clone(), circle.merchant.clone()));
+        store.set_circles(circles.collect()).await.map_err(|error| StartError::Circles(error.to_string()))?;
         let listener = TcpListener::bind(config.server.listen)
             .await
             .map_err(|source| StartError::Listen {
@@ -90,15 +99,36 @@ impl Service {
             clock: clock.clone(),
             policy: config.delivery.retry_policy(),
             max_in_flight: config.delivery.max_in_flight,
+            rates: Rates::new(
+                config.merchant.iter().map(|merchant| merchant.mchid.clone()),
+                config.delivery.calls_per_second,
+                clock.now(),
+            ),
+        };
+        let janitor = Janitor {
+            store: store.clone(),
+            clock: clock.clone(),
+            lots: config.lot.iter().map(|lot| lot_rules(config, lot)).collect(),
+            strangers: SignedDuration::from_hours(config.retention.strangers_h.into()),
+            visits: SignedDuration::from_hours(i64::from(config.retention.visits_d) * 24),
         };
         let (stop_web, stop_worker) = (CancellationToken::new(), CancellationToken::new());
         let worker_ended = CancellationToken::new();
-        let worker = run_worker(worker, stop_worker.clone(), worker_ended.clone().drop_guard())?;
+        let worker = run_worker(worker, janitor, stop_worker.clone(), worker_ended.clone().drop_guard())?;
+        let pressure = Arc::new(Pressure::default());
+        let bounds = Bounds {
+            waiting: config.limits.waiting,
+            folder: config.store.path.parent().map(Path::to_path_buf).unwrap_or_default(),
+            free_bytes: config.limits.free_disk_mib * 1024 * 1024,
+            free_percent: config.limits.free_disk_percent,
+        };
+        tokio::spawn(Arc::clone(&pressure).watch(store.clone(), bounds, stop_web.clone()));
         let router = web::router(Web {
             store: store.clone(),
             clock,
             access: Arc::new(access),
             site: Arc::new(site(config)),
+            pressure,
         });
         let web = tokio::spawn(listener::serve(listener, router, stop_web.clone()));
         info!(%address, "parksync serves");
@@ -143,8 +173,17 @@ impl Service {
     }
 }
 
+fn lot_rules(config: &Config, lot: &config::Lot) -> LotRules {
+    LotRules {
+        circle: lot.circle.clone(),
+        lot: lot.id.clone(),
+        max_stay: config.policy_of(lot).max_stay,
+        renew_at_midnight: lot.renew_at_midnight.unwrap_or(config.policy.renew_at_midnight),
+    }
+}
+
 /// Deliveries have a runtime of their own: a signature takes most of a millisecond, and a camera must not wait for it.
-fn run_worker(worker: Worker, stop: CancellationToken, ended: DropGuard) -> Result<JoinHandle<()>, StartError> {
+fn run_worker(worker: Worker, janitor: Janitor, stop: CancellationToken, ended: DropGuard) -> Result<JoinHandle<()>, StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("delivery")
         .enable_all()
@@ -154,7 +193,9 @@ fn run_worker(worker: Worker, stop: CancellationToken, ended: DropGuard) -> Resu
         .name("worker".to_owned())
         .spawn(move || {
             let _ended = ended;
-            runtime.block_on(Arc::new(worker).run(stop));
+            runtime.block_on(async {
+                tokio::join!(Arc::new(worker).run(stop.clone()), janitor.run(stop));
+            });
         })
         .map_err(StartError::Thread)
 }
@@ -277,6 +318,7 @@ pub fn site(config: &Config) -> Site {
         let entry = Lot {
             circle: lot.circle.clone(),
             policy: config.policy_of(lot),
+            leave_out_classes: lot.leave_out_classes.clone(),
             source: lot_source,
             gates: gates.collect(),
         };

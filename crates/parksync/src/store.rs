@@ -5,14 +5,19 @@
 pub mod sqlite;
 pub mod vault;
 
-use async_trait::async_trait;
-use jiff::Timestamp;
+use std::collections::HashMap;
 
-use crate::domain::delivery::{Delivery, Outcome, Verdict};
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::delivery::{Delivery, Outcome, Scope, Verdict};
 use crate::domain::gate::Read;
 use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
 use crate::domain::presence::Policy;
+
+/// Members that one car can stand for. A family has a few; more is a mistake in the member system.
+pub const MEMBERS_PER_PLATE: u32 = 10;
 
 /// One thing a sender told us, ready to be written down.
 #[derive(Clone, Debug)]
@@ -46,6 +51,8 @@ pub enum Recorded {
     History,
     /// Written down; an old entry that waits for a person.
     Held,
+    /// Written down. A gate of an inner lot: nobody entered or left the mall.
+    Inner,
 }
 
 impl Recorded {
@@ -58,7 +65,8 @@ impl Recorded {
             Self::NoMember => "no-member",
             Self::Queued(_) => "queued",
             Self::History => "history",
-            Self::Held => "held",
+            Self::Held => "waits-for-person",
+            Self::Inner => "inner",
         }
     }
 }
@@ -88,6 +96,8 @@ pub struct Bound {
     pub added: u32,
     /// Cars that are inside right now: their entry is sent at once (late bind).
     pub inside: u32,
+    /// Plates that were refused: [`MEMBERS_PER_PLATE`] others have them already.
+    pub full: u32,
 }
 
 /// What unbinding did.
@@ -106,8 +116,113 @@ pub struct Lease {
     pub lane: i64,
     /// Which claim of the lane this is. A settle with another number is void.
     pub epoch: i64,
+    /// The merchant that signs for it.
+    pub merchant: String,
     /// The message to send.
     pub head: Delivery,
+}
+
+/// What a worker asks for.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// The time.
+    pub now: Timestamp,
+    /// Lanes at most.
+    pub limit: u32,
+    /// Counts up with every claim, so that no circle is always the first.
+    pub turn: u64,
+    /// Lanes at most for a merchant whose rate is limited right now.
+    pub allowed: HashMap<String, u32>,
+}
+
+impl ClaimRequest {
+    /// Asks for lanes without regard to rates.
+    #[must_use]
+    pub fn new(now: Timestamp, limit: u32) -> Self {
+        Self { now, limit, turn: 0, allowed: HashMap::new() }
+    }
+}
+
+/// Something that pauses: the lanes of a circle, or of all circles of a merchant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// How far it reaches.
+    pub scope: Scope,
+    /// The circle or the mchid.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Probes that were refused.
+    pub probes: u32,
+    /// When the next probe goes. `None`: a person holds it.
+    pub probe_at: Option<Timestamp>,
+}
+
+/// A sender's word that a record of it was wrong.
+#[derive(Clone, Debug)]
+pub struct Amend {
+    /// The circle of the lot.
+    pub circle: String,
+    /// The car park.
+    pub lot: String,
+    /// The sender's id of the record.
+    pub record_id: String,
+    /// The right plate; `None` when the car did not cross at all.
+    pub plate: Option<Plate>,
+    /// When we were told.
+    pub received_at: Timestamp,
+    /// The settings of the lot.
+    pub policy: Policy,
+}
+
+/// What became of an [`Amend`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amended {
+    /// No such record is known, or it was amended already.
+    UnknownRecord,
+    /// The record has this plate already.
+    Unchanged,
+    /// It did not happen.
+    Cancelled,
+    /// It happened with the right plate; this became of that.
+    Corrected(Recorded),
+}
+
+/// Cars of one lot to tell again after midnight.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    /// The circle of the lot.
+    pub circle: String,
+    /// The car park.
+    pub lot: String,
+    /// The beginning of the day, in China.
+    pub midnight: Timestamp,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// How long things are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// The time.
+    pub now: Timestamp,
+    /// After the end of a visit whose plate nobody bound.
+    pub strangers: SignedDuration,
+    /// After the end of any visit.
+    pub all: SignedDuration,
+}
+
+/// What a sweep removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Visits that were old enough to be looked at. As many as a step takes: there may be more.
+    pub looked: u32,
+    /// Visits that are gone.
+    pub visits: u32,
+    /// Events that are gone, with their messages and tries.
+    pub events: u32,
 }
 
 /// What one try came to.
@@ -128,7 +243,7 @@ pub struct Settled {
 /// One counter: what, of which lot or circle, why, how many.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Counter {
-    /// What is counted: `event`, `never`, `delivery` or `waiting`.
+    /// What is counted: `event`, `never`, `visit`, `clock` and `amend` of a lot; `delivery`, `retry` and `waiting` of a circle; `hold`.
     pub name: String,
     /// The lot or circle.
     pub scope: String,
@@ -166,8 +281,12 @@ pub trait Store: Send + Sync {
     /// Dedupes, decides and enqueues, all in one transaction. When it returns, the events are on disk.
     async fn record(&self, events: Vec<GateEvent>, never: Vec<NeverSent>) -> Result<Vec<Recorded>, StoreError>;
 
-    /// Binds plates to a member, who is made when new. Cars that are inside are told at once.
-    async fn bind(&self, member: MemberKey, plates: Vec<Plate>, now: Timestamp) -> Result<Bound, StoreError>;
+    /// Corrects or cancels a sender's record: takes back what it did, and records what really happened.
+    async fn amend(&self, amend: Amend) -> Result<Amended, StoreError>;
+
+    /// Binds plates to a member, who is made when new. Cars that are inside are told at once. `sole`: the plates belong to nobody
+    /// else any more.
+    async fn bind(&self, member: MemberKey, plates: Vec<Plate>, sole: bool, now: Timestamp) -> Result<Bound, StoreError>;
 
     /// Takes plates from a member, all of them when `plates` is empty, and withdraws what waits for them.
     async fn unbind(&self, member: MemberKey, plates: Vec<Plate>, now: Timestamp) -> Result<Unbound, StoreError>;
@@ -180,13 +299,35 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<(Vec<Member>, Option<i64>), StoreError>;
 
-    /// Takes up to `limit` lanes that are due. Each lease carries the head of its lane, which is written down as possibly sent.
-    async fn claim(&self, now: Timestamp, limit: u32) -> Result<Vec<Lease>, StoreError>;
+    /// Makes circles known: their names, and the merchants that sign for them.
+    async fn set_circles(&self, circles: Vec<(String, String)>) -> Result<(), StoreError>;
+
+    /// Takes lanes that are due, fairly between circles. Each lease carries the head of its lane, which is written down as possibly
+    /// sent.
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Lease>, StoreError>;
 
     /// Writes down what tries came to and frees their lanes. Returns how many leases were lost meanwhile and did not count.
     async fn settle(&self, settled: Vec<Settled>) -> Result<usize, StoreError>;
 
-    /// When the next lane that nobody holds is due.
+    /// Everything that pauses.
+    async fn holds(&self) -> Result<Vec<Hold>, StoreError>;
+
+    /// A person pauses a circle or a merchant.
+    async fn hold(&self, scope: Scope, name: String, reason: String, now: Timestamp) -> Result<(), StoreError>;
+
+    /// A person lets a circle or a merchant go on. Says whether it paused.
+    async fn release(&self, scope: Scope, name: String) -> Result<bool, StoreError>;
+
+    /// Marks visits of a lot stale that began before. Returns how many; call again until it is none.
+    async fn mark_stale(&self, entered_before: Timestamp, lot: String, now: Timestamp) -> Result<u32, StoreError>;
+
+    /// Tells again that cars are inside. Returns how many; call again until it is none.
+    async fn renew(&self, renewal: Renewal) -> Result<u32, StoreError>;
+
+    /// Removes what is older than it may get, one bounded step. Call again until nothing is looked at.
+    async fn forget(&self, retention: Retention) -> Result<Swept, StoreError>;
+
+    /// When the next lane that may be claimed is due.
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Returns when something was written that may make a lane due. Another process may write, too: look by the clock as well.

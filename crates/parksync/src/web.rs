@@ -8,6 +8,7 @@ mod gates;
 mod health;
 mod intake;
 mod members;
+pub mod pressure;
 mod problem;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
 pub use access::{Access, Role};
+use pressure::Pressure;
 use problem::Problem;
 
 use crate::clock::Clock;
@@ -42,6 +44,8 @@ pub struct Web {
     pub access: Arc<Access>,
     /// The configured car parks.
     pub site: Arc<Site>,
+    /// Whether more can be taken.
+    pub pressure: Arc<Pressure>,
 }
 
 /// Circles, lots and gates, as configured.
@@ -60,6 +64,8 @@ pub struct Lot {
     pub circle: String,
     /// Its rules.
     pub policy: Policy,
+    /// Classes of cars that are not told.
+    pub leave_out_classes: Vec<String>,
     /// What holds for messages that name no gate.
     pub source: Source,
     /// Its gates by id.

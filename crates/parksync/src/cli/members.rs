@@ -84,7 +84,7 @@ pub(super) async fn run(config: &Config, command: MembersCommand) -> Result<Exit
                 return Err(Failure::new(Exit::Usage, "name at least one plate with --plate"));
             }
             let bound = store
-                .bind(member, plates, Clock::system().now())
+                .bind(member, plates, false, Clock::system().now())
                 .await
                 .map_err(store_failure)?;
             writeln!(
@@ -234,7 +234,7 @@ pub(crate) async fn import_file(
                 }
                 let store = Arc::clone(&store);
                 let now = Clock::system().now();
-                writes.spawn(async move { store.bind(member, vec![plate], now).await });
+                writes.spawn(async move { store.bind(member, vec![plate], false, now).await });
             }
             Err(why) => {
                 report.bad += 1;

@@ -39,7 +39,7 @@ pub(crate) fn start_failure(error: StartError) -> Failure {
         StartError::Store(OpenError::Served { .. }) => {
             failure(Exit::Later).hint("stop the other one first, or give this one a database of its own")
         }
-        StartError::Store(_) => failure(Exit::Configuration),
+        StartError::Store(_) | StartError::Circles(_) => failure(Exit::Configuration),
         StartError::Listen { .. } => {
             failure(Exit::Configuration).hint("set another address in [server] listen, or PARKSYNC__SERVER__LISTEN")
         }

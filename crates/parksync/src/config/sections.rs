@@ -24,6 +24,8 @@ pub struct Config {
     pub vault: VaultFile,
     pub delivery: Delivery,
     pub policy: PolicySettings,
+    pub retention: RetentionSettings,
+    pub limits: LimitSettings,
     pub log: Log,
     #[serde(default)]
     pub api_key: Vec<ApiKey>,
@@ -62,6 +64,22 @@ pub struct Delivery {
     pub connect_timeout_ms: u64,
     pub request_timeout_ms: u64,
     pub time_to_live_h: u32,
+    pub calls_per_second: f64,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionSettings {
+    pub strangers_h: u32,
+    pub visits_d: u32,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSettings {
+    pub waiting: u64,
+    pub free_disk_mib: u64,
+    pub free_disk_percent: u64,
 }
 
 impl Delivery {
@@ -94,6 +112,10 @@ pub struct PolicySettings {
     pub backdated_settle_s: u32,
     pub hold_in_after_h: u32,
     pub future_tolerance_s: u32,
+    pub settle_s: u32,
+    pub max_stay_h: u32,
+    pub one_car_is_enough: bool,
+    pub renew_at_midnight: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -189,6 +211,13 @@ pub struct Lot {
     pub backdated_settle_s: Option<u32>,
     pub hold_in_after_h: Option<u32>,
     pub future_tolerance_s: Option<u32>,
+    pub settle_s: Option<u32>,
+    pub max_stay_h: Option<u32>,
+    pub one_car_is_enough: Option<bool>,
+    pub renew_at_midnight: Option<bool>,
+    pub inside_of: Option<String>,
+    #[serde(default)]
+    pub leave_out_classes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -269,6 +298,10 @@ impl Config {
             backdated_settle: seconds(lot.backdated_settle_s, self.policy.backdated_settle_s),
             hold_in_after: seconds(lot.hold_in_after_h, self.policy.hold_in_after_h) * 3600,
             future_tolerance: seconds(lot.future_tolerance_s, self.policy.future_tolerance_s),
+            settle: seconds(lot.settle_s, self.policy.settle_s),
+            max_stay: seconds(lot.max_stay_h, self.policy.max_stay_h) * 3600,
+            one_car_is_enough: lot.one_car_is_enough.unwrap_or(self.policy.one_car_is_enough),
+            inner: lot.inside_of.is_some(),
         }
     }
 
@@ -287,7 +320,8 @@ impl Config {
 
 /// The keys of the lists, which have no defaults; the reference shows an example of each.
 #[cfg(test)]
-pub(super) const LIST_KEYS: [&str; 24] = [
+pub(super) const LIST_KEYS: &[&str] = &[
+    "inside_of", "leave_out_classes",
     "name",
     "role",
     "key_file",

@@ -3,7 +3,7 @@
 //! The loop is thin: what a try means is `domain::delivery`, what is due is the store's business.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,10 +15,13 @@ use super::courier::Courier;
 use crate::clock::{Clock, Stopwatch};
 use crate::domain::delivery::{Outcome, RetryPolicy, Verdict};
 use crate::limits;
-use crate::store::{Lease, Settled, Store};
+use crate::domain::rate::Bucket;
+use crate::store::{ClaimRequest, Lease, Settled, Store};
 
 /// How long the worker rests at most before it looks at the store again. Another process may have written.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long it rests while a rate holds back what is due.
+const RATE_REST: Duration = Duration::from_millis(10);
 /// How long it rests after the store failed.
 const STORE_REST: Duration = Duration::from_millis(500);
 
@@ -34,12 +37,48 @@ pub struct Worker {
     pub policy: RetryPolicy,
     /// Calls under way at one time.
     pub max_in_flight: usize,
+    /// How fast each merchant may be called.
+    pub rates: Rates,
+}
+
+/// The rates of all merchants, shared by everything that calls for them.
+#[derive(Debug)]
+pub struct Rates(Mutex<HashMap<String, Bucket>>);
+
+impl Rates {
+    /// The same ceiling, in calls a second, for each merchant.
+    #[must_use]
+    pub fn new(merchants: impl IntoIterator<Item = String>, ceiling: f64, now: Timestamp) -> Self {
+        Self(Mutex::new(merchants.into_iter().map(|merchant| (merchant, Bucket::new(ceiling, now))).collect()))
+    }
+
+    fn allowed(&self, now: Timestamp) -> HashMap<String, u32> {
+        self.lock().iter_mut().map(|(merchant, bucket)| (merchant.clone(), bucket.available(now))).collect()
+    }
+
+    fn take(&self, merchant: &str) {
+        if let Some(bucket) = self.lock().get_mut(merchant) {
+            bucket.take(1);
+        }
+    }
+
+    fn throttled(&self, merchant: &str, now: Timestamp, retry_after: Option<Duration>) {
+        if let Some(bucket) = self.lock().get_mut(merchant) {
+            let asked = retry_after.and_then(|asked| SignedDuration::try_from(asked).ok()).unwrap_or_default();
+            bucket.throttled(now, asked);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Bucket>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Worker {
     /// Works until told to stop, then lets the calls in flight finish and settles them.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut calls = Calls::default();
+        let mut turn = 0;
         let mut tried: Vec<Settled> = Vec::new();
         loop {
             let room = if stop.is_cancelled() {
@@ -49,7 +88,8 @@ impl Worker {
             };
             let limit = u32::try_from(room).unwrap_or(u32::MAX).min(limits::CLAIM);
             // Both jobs are queued at once, the settle first, so they share a commit and freed lanes can be claimed again.
-            let (settled, claimed) = tokio::join!(self.settle(&mut tried), self.claim(limit));
+            let (settled, claimed) = tokio::join!(self.settle(&mut tried), self.claim(limit, turn));
+            turn += 1;
             let healthy = settled && claimed.is_some();
             let idle = claimed.as_ref().is_none_or(|leases| leases.len() < limit as usize);
             for lease in claimed.into_iter().flatten() {
@@ -78,6 +118,8 @@ impl Worker {
     async fn rest(&self) {
         let now = self.clock.now();
         let due = match self.store.next_due().await {
+            // What is due and was not claimed waits for its merchant's rate.
+            Ok(Some(due)) if due <= now => return tokio::time::sleep(RATE_REST).await,
             Ok(due) => due.unwrap_or(now + SignedDuration::from_hours(1)),
             Err(error) => {
                 warn!(%error, "cannot see what is due");
@@ -90,15 +132,13 @@ impl Worker {
         }
     }
 
-    async fn claim(&self, limit: u32) -> Option<Vec<Lease>> {
+    async fn claim(&self, limit: u32, turn: u64) -> Option<Vec<Lease>> {
         if limit == 0 {
             return Some(Vec::new());
         }
-        self.store
-            .claim(self.clock.now(), limit)
-            .await
-            .inspect_err(|error| error!(%error, "cannot claim lanes"))
-            .ok()
+        let now = self.clock.now();
+        let request = ClaimRequest { now, limit, turn, allowed: self.rates.allowed(now) };
+        self.store.claim(request).await.inspect_err(|error| error!(%error, "cannot claim lanes")).ok()
     }
 
     /// Writes down what was tried. What cannot be written is kept for the next time; its lanes stay ours meanwhile.
@@ -125,7 +165,11 @@ impl Worker {
             took_ms,
             outcome,
         } = done;
-        let verdict = self.policy.judge(&lease.head, &outcome, self.clock.now(), jitter());
+        let now = self.clock.now();
+        if let Outcome::Refused { rate_limited: true, retry_after, .. } = &outcome {
+            self.rates.throttled(&lease.merchant, now, *retry_after);
+        }
+        let verdict = self.policy.judge(&lease.head, &outcome, now, jitter());
         tell_log(&lease, &outcome, &verdict);
         Settled {
             lease,
@@ -160,9 +204,11 @@ impl Calls {
     fn start(&mut self, worker: &Arc<Worker>, lease: Lease) {
         let (worker, head) = (Arc::clone(worker), lease.head.clone());
         let began_at = worker.clock.now();
+        worker.rates.take(&lease.merchant);
         let task = self.tasks.spawn(async move {
             let began = Stopwatch::start();
-            let outcome = worker.courier.deliver(&head).await;
+            let outcome =
+                if worker.policy.expired(&head, began_at) { Outcome::Expired } else { worker.courier.deliver(&head).await };
             (began.millis(), outcome)
         });
         self.leases.insert(task.id(), (lease, began_at));
@@ -206,7 +252,7 @@ fn tell_log(lease: &Lease, outcome: &Outcome, verdict: &Verdict) {
     let circle = &lease.head.member.circle;
     let request_id = match outcome {
         Outcome::Accepted { request_id } | Outcome::Refused { request_id, .. } => request_id.as_str(),
-        Outcome::Unknown { .. } | Outcome::NotSent { .. } | Outcome::Unbuildable { .. } => "",
+        Outcome::Unknown { .. } | Outcome::NotSent { .. } | Outcome::Unbuildable { .. } | Outcome::Expired => "",
     };
     match verdict {
         Verdict::Delivered => debug!(
@@ -215,6 +261,8 @@ fn tell_log(lease: &Lease, outcome: &Outcome, verdict: &Verdict) {
             wechat.request_id = request_id,
             "delivered"
         ),
+        // The hold itself tells the log once; its calls would only repeat it.
+        Verdict::Hold { .. } => debug!(delivery.id = id, circle.id = circle, wechat.request_id = request_id, why = outcome.brief(), "held"),
         Verdict::RetryAt { at, .. } => {
             warn!(delivery.id = id, delivery.attempt = lease.head.tries + 1, circle.id = circle, wechat.request_id = request_id,
                   again_at = %at, why = outcome.brief(), "not delivered yet");

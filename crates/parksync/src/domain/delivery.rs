@@ -62,6 +62,8 @@ pub enum Outcome {
         /// What happened, with causes.
         why: String,
     },
+    /// It was not even tried: it waited longer than its time to live.
+    Expired,
     /// The message cannot be built at all (a field is out of its bounds, the merchant is not configured).
     Unbuildable {
         /// What is wrong.
@@ -75,6 +77,7 @@ impl Outcome {
     pub fn brief(&self) -> String {
         match self {
             Self::Accepted { .. } => "accepted".to_owned(),
+            Self::Expired => "expired".to_owned(),
             Self::Refused { status, code, .. } => format!("{status} {code}"),
             Self::Unknown { why } | Self::NotSent { why } | Self::Unbuildable { why } => why.clone(),
         }
@@ -98,6 +101,29 @@ pub enum Verdict {
         /// Why.
         reason: String,
     },
+    /// Nothing is wrong with the message: the set-up of a circle or of a whole merchant is. All of it pauses, one probe goes on.
+    Hold {
+        /// How far the pause reaches.
+        scope: Scope,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How far an account-level refusal reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// One circle: its brand, appid or child merchant.
+    Circle,
+    /// All circles of a merchant: its key, serial, certificate or clock.
+    Merchant,
+}
+
+/// How long a hold waits before its next probe: longer each time, so that a forgotten set-up costs WeChat Pay and us little.
+#[must_use]
+pub fn probe_after(probes: u32) -> SignedDuration {
+    const MINUTES: [i64; 4] = [1, 1, 2, 5];
+    SignedDuration::from_mins(MINUTES[(probes as usize).min(MINUTES.len() - 1)])
 }
 
 /// When to try again, and for how long.
@@ -118,19 +144,22 @@ impl Default for RetryPolicy {
 /// Waits between tries, in seconds; the last one repeats.
 const SCHEDULE: [i64; 8] = [1, 2, 5, 15, 60, 300, 900, 1800];
 
-/// How long an account-level refusal lets a lane rest. The merchant's set-up is wrong, not the message.
-const ACCOUNT_REST: SignedDuration = SignedDuration::from_mins(5);
-
 /// How refusals are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     Transient,
     Throttled,
-    Account,
+    Account(Scope),
     Message,
 }
 
 impl RetryPolicy {
+    /// Whether a message is too old to be worth telling, for example after a long hold.
+    #[must_use]
+    pub fn expired(&self, delivery: &Delivery, now: Timestamp) -> bool {
+        now.duration_since(delivery.enqueued_at) > self.time_to_live
+    }
+
     /// Turns what a try saw into what happens next. `jitter` in `0.0..1.0` lengthens a wait by up to a fifth, never shortens it.
     #[must_use]
     pub fn judge(&self, delivery: &Delivery, outcome: &Outcome, now: Timestamp, jitter: f64) -> Verdict {
@@ -140,6 +169,7 @@ impl RetryPolicy {
         };
         let (wait, counts, reason) = match outcome {
             Outcome::Accepted { .. } => return Verdict::Delivered,
+            Outcome::Expired => return Verdict::Dead { reason: "waited longer than its time to live".to_owned() },
             Outcome::Unbuildable { why } => return Verdict::Dead { reason: why.clone() },
             Outcome::Unknown { why } | Outcome::NotSent { why } => (scheduled(), true, why.clone()),
             Outcome::Refused {
@@ -164,7 +194,7 @@ impl RetryPolicy {
                         false,
                         reason,
                     ),
-                    Refusal::Account => (lengthened(ACCOUNT_REST, jitter), false, reason),
+                    Refusal::Account(scope) => return Verdict::Hold { scope, reason },
                 }
             }
         };
@@ -188,13 +218,14 @@ fn refusal(status: u16, message: &str, rate_limited: bool) -> Refusal {
         return Refusal::Throttled;
     }
     // The same misconfiguration comes as 403 and as 500; only the text tells it from a passing fault.
-    if message.contains("brandid无对应的唯一商圈mainid") || status == 401 {
-        return Refusal::Account;
+    if message.contains("brandid无对应的唯一商圈mainid") {
+        return Refusal::Account(Scope::Circle);
     }
     match status {
+        401 => Refusal::Account(Scope::Merchant),
         // The member is not the member of this appid: nothing is wrong with the account.
         403 if message.contains("OpenID与AppID不匹配") => Refusal::Message,
-        403 => Refusal::Account,
+        403 => Refusal::Account(Scope::Circle),
         202 | 408 | 500.. => Refusal::Transient,
         _ => Refusal::Message,
     }
@@ -247,6 +278,7 @@ mod tests {
             at: at(10 + seconds),
             counts,
         };
+        let hold = |scope, reason: &str| Verdict::Hold { scope, reason: reason.to_owned() };
         let dead = |reason: &str| Verdict::Dead {
             reason: reason.to_owned(),
         };
@@ -270,15 +302,9 @@ mod tests {
             (judge(1, &refused(502, "", "")), retry(2, true)),
             (judge(4, &refused(429, "RATELIMIT_EXCEEDED", "")), retry(1, false)),
             (judge(4, &refused(403, "FREQUENCY_LIMITED", "")), retry(1, false)),
-            (judge(0, &refused(401, "SIGN_ERROR", "签名错误")), retry(300, false)),
-            (
-                judge(0, &refused(403, "NO_AUTH", "brandid与AppID不匹配")),
-                retry(300, false),
-            ),
-            (
-                judge(0, &refused(500, "SYSTEM_ERROR", "brandid无对应的唯一商圈mainid")),
-                retry(300, false),
-            ),
+            (judge(0, &refused(401, "SIGN_ERROR", "签名错误")), hold(Scope::Merchant, "401 SIGN_ERROR: 签名错误")),
+            (judge(0, &refused(403, "NO_AUTH", "brandid与AppID不匹配")), hold(Scope::Circle, "403 NO_AUTH: brandid与AppID不匹配")),
+            (judge(0, &refused(500, "SYSTEM_ERROR", "brandid无对应的唯一商圈mainid")), hold(Scope::Circle, "500 SYSTEM_ERROR: brandid无对应的唯一商圈mainid")),
             (
                 judge(0, &refused(403, "NO_AUTH", "OpenID与AppID不匹配")),
                 dead("403 NO_AUTH: OpenID与AppID不匹配"),

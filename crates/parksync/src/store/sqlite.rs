@@ -3,11 +3,14 @@
 //! Every verb is a job. The writer drains the queue into one transaction and answers after its commit, so the fsync is the only
 //! timer there is. The steps inside a transaction are in the files of this folder.
 
+mod amend;
+mod claims;
 mod lanes;
 mod members;
 mod record;
+mod sweep;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +25,12 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::vault::Vault;
-use super::{Bound, Counter, GateEvent, Lease, Member, NeverSent, Recorded, Settled, Store, StoreError, Unbound};
+use super::{
+    Amend, Amended, Bound, ClaimRequest, Counter, GateEvent, Hold, Lease, Member, NeverSent, Recorded, Renewal, Retention, Settled,
+    Store, StoreError, Swept, Unbound,
+};
+use crate::domain::delivery::Scope;
+use crate::domain::gate::Direction;
 use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
 
@@ -154,7 +162,7 @@ impl SqliteStore {
             TryLockError::WouldBlock => OpenError::Served { path: path.to_owned() },
             TryLockError::Error(source) => file(source),
         })?;
-        self.write("free the lanes of the last run", lanes::free_all)
+        self.write("free the lanes of the last run", claims::free_all)
             .await
             .map_err(|error| file(std::io::Error::other(error)))?;
         Ok(ServeLock(lock))
@@ -212,9 +220,12 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn bind(&self, member: MemberKey, plates: Vec<Plate>, now: Timestamp) -> Result<Bound, StoreError> {
-        self.offer("bind plates", move |tx| members::bind(tx, &member, &plates, now))
-            .await
+        async fn amend(&self, amend: Amend) -> Result<Amended, StoreError> {
+        self.offer("amend a record", move |tx| amend::amend(tx, &amend)).await
+    }
+
+    async fn bind(&self, member: MemberKey, plates: Vec<Plate>, sole: bool, now: Timestamp) -> Result<Bound, StoreError> {
+        self.offer("bind plates", move |tx| members::bind(tx, &member, &plates, sole, now)).await
     }
 
     async fn unbind(&self, member: MemberKey, plates: Vec<Plate>, now: Timestamp) -> Result<Unbound, StoreError> {
@@ -234,17 +245,45 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn claim(&self, now: Timestamp, limit: u32) -> Result<Vec<Lease>, StoreError> {
-        self.write("claim lanes", move |tx| lanes::claim(tx, now, limit)).await
+    async fn set_circles(&self, circles: Vec<(String, String)>) -> Result<(), StoreError> {
+        self.write("make circles known", move |tx| claims::set_circles(tx, &circles)).await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Lease>, StoreError> {
+        self.write("claim lanes", move |tx| claims::claim(tx, &request)).await
     }
 
     async fn settle(&self, settled: Vec<Settled>) -> Result<usize, StoreError> {
-        self.write("settle deliveries", move |tx| lanes::settle(tx, &settled))
+        self.write("settle deliveries", move |tx| claims::settle(tx, &settled))
             .await
     }
 
+    async fn holds(&self) -> Result<Vec<Hold>, StoreError> {
+        self.read("list the holds", |db, _| claims::holds(db)).await
+    }
+
+    async fn hold(&self, scope: Scope, name: String, reason: String, now: Timestamp) -> Result<(), StoreError> {
+        self.write("hold", move |tx| claims::hold_by_hand(tx, scope, &name, &reason, now)).await
+    }
+
+    async fn release(&self, scope: Scope, name: String) -> Result<bool, StoreError> {
+        self.write("release", move |tx| claims::release_by_hand(tx, scope, &name)).await
+    }
+
+    async fn mark_stale(&self, entered_before: Timestamp, lot: String, now: Timestamp) -> Result<u32, StoreError> {
+        self.write("mark stale visits", move |tx| sweep::mark_stale(tx, entered_before, &lot, now)).await
+    }
+
+    async fn renew(&self, renewal: Renewal) -> Result<u32, StoreError> {
+        self.write("renew presence", move |tx| sweep::renew(tx, &renewal)).await
+    }
+
+    async fn forget(&self, retention: Retention) -> Result<Swept, StoreError> {
+        self.write("forget old visits", move |tx| sweep::forget(tx, &retention)).await
+    }
+
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read("find the next due lane", |db, _| lanes::next_due(db)).await
+        self.read("find the next due lane", |db, _| claims::next_due(db)).await
     }
 
     async fn changed(&self) {
@@ -273,6 +312,8 @@ struct Tx<'a> {
     db: &'a Connection,
     vault: &'a Vault,
     counts: RefCell<BTreeMap<(&'static str, String, String), i64>>,
+    /// Something was written that may make a lane due.
+    woke: Cell<bool>,
 }
 
 impl Tx<'_> {
@@ -285,7 +326,7 @@ impl Tx<'_> {
             .or_default() += by;
     }
 
-    fn write_counts(&self) -> rusqlite::Result<bool> {
+    fn write_counts(&self) -> rusqlite::Result<()> {
         let mut statement = self.db.prepare_cached(
             "INSERT INTO counter (name, scope, word, value) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (name, scope, word) DO UPDATE SET value = value + excluded.value",
@@ -294,7 +335,7 @@ impl Tx<'_> {
         for ((name, scope, word), by) in &counts {
             statement.execute((name, scope, word, by))?;
         }
-        Ok(counts.keys().any(|(name, ..)| *name == "waiting"))
+        Ok(())
     }
 }
 
@@ -368,23 +409,24 @@ fn write_group(db: &mut Connection, group: impl Iterator<Item = Job>, vault: &Va
             db: &transaction,
             vault,
             counts: RefCell::default(),
+            woke: Cell::new(false),
         };
-        let mut touches_lanes = false;
         for job in group {
             // One job that fails must not take its neighbours with it.
             transaction.execute_batch("SAVEPOINT job")?;
             let (stands, ending) = job(&tx);
             endings.push(ending);
             if stands {
-                touches_lanes |= tx.write_counts()?;
+                tx.write_counts()?;
             } else {
                 tx.counts.take();
                 transaction.execute_batch("ROLLBACK TO job")?;
             }
             transaction.execute_batch("RELEASE job")?;
         }
+        let woke = tx.woke.get();
         transaction.commit()?;
-        Ok(touches_lanes)
+        Ok(woke)
     })()
     .map_err(Arc::new);
     if matches!(committed, Ok(true)) {
@@ -454,4 +496,13 @@ fn millis(at: Timestamp) -> i64 {
 /// A stored time. One that no clock can show is a damaged row.
 fn timestamp(millis: i64) -> Result<Timestamp, Failure> {
     Timestamp::from_millisecond(millis).map_err(|_| Failure::Damaged("a time is out of range"))
+}
+
+/// A stored state.
+fn direction(word: &str) -> Result<Direction, Failure> {
+    match word {
+        "IN" => Ok(Direction::In),
+        "OUT" => Ok(Direction::Out),
+        _ => Err(Failure::Damaged("a state is neither IN nor OUT")),
+    }
 }

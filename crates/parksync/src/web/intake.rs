@@ -140,6 +140,7 @@ impl Intake {
         if events.is_empty() && never.is_empty() {
             return Ok(results);
         }
+        web.pressure.check()?;
         let recorded = web.store.record(events, never).await?;
         for (index, recorded) in of_event.into_iter().zip(recorded) {
             results[index].recorded = Some(recorded.word());

@@ -2,17 +2,18 @@
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Web;
+use super::{Web, intake};
 use super::problem::Problem;
 use crate::domain::member::{MemberKey, Openid, bindable_plate};
 use crate::domain::plate::Plate;
 use crate::limits;
-use crate::store::Member;
+use crate::store::{MEMBERS_PER_PLATE, Member};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,28 +23,35 @@ pub(super) struct Binding {
     openid: Openid,
     #[serde(default)]
     plates: Vec<String>,
+    /// The plates belong to this member alone from now on: a car that was sold.
+    #[serde(default)]
+    sole: bool,
 }
 
-pub(super) async fn bind(State(web): State<Web>, body: Bytes) -> Response {
+type Body = Result<Bytes, BytesRejection>;
+
+pub(super) async fn bind(State(web): State<Web>, body: Body) -> Response {
     let now = web.clock.now();
     let bound = async {
-        let (member, plates) = read(&web, &body)?;
+        let (member, plates, sole) = read(&web, &intake::body(body)?)?;
         if plates.is_empty() {
             return Err(Problem::new(422, "no-plates", "name at least one plate to bind").field("plates"));
         }
-        Ok(web.store.bind(member, plates, now).await?)
+        Ok(web.store.bind(member, plates, sole, now).await?)
     };
-    answer(
-        bound
-            .await
-            .map(|bound| json!({ "added": bound.added, "inside": bound.inside })),
-    )
+    answer(bound.await.and_then(|bound| {
+        if bound.full > 0 {
+            let most = format!("{} of the plates have {MEMBERS_PER_PLATE} other members already", bound.full);
+            return Err(Problem::new(422, "too-many-members", most).field("plates"));
+        }
+        Ok(json!({ "added": bound.added, "inside": bound.inside }))
+    }))
 }
 
-pub(super) async fn unbind(State(web): State<Web>, body: Bytes) -> Response {
+pub(super) async fn unbind(State(web): State<Web>, body: Body) -> Response {
     let now = web.clock.now();
     let unbound = async {
-        let (member, plates) = read(&web, &body)?;
+        let (member, plates, _) = read(&web, &intake::body(body)?)?;
         Ok(web.store.unbind(member, plates, now).await?)
     };
     answer(
@@ -60,7 +68,7 @@ fn answer(result: Result<serde_json::Value, Problem>) -> Response {
     }
 }
 
-fn read(web: &Web, body: &[u8]) -> Result<(MemberKey, Vec<Plate>), Problem> {
+fn read(web: &Web, body: &[u8]) -> Result<(MemberKey, Vec<Plate>, bool), Problem> {
     let mut body = serde_json::Deserializer::from_slice(body);
     let binding: Binding = serde_path_to_error::deserialize(&mut body).map_err(|error| {
         let field = error.path().to_string();
@@ -79,14 +87,8 @@ fn read(web: &Web, body: &[u8]) -> Result<(MemberKey, Vec<Plate>), Problem> {
     });
     let plates = plates.collect::<Result<_, _>>()?;
     let appid = binding.appid.unwrap_or_else(|| appid.clone());
-    Ok((
-        MemberKey {
-            circle: binding.circle,
-            appid,
-            openid: binding.openid,
-        },
-        plates,
-    ))
+    let member = MemberKey { circle: binding.circle, appid, openid: binding.openid };
+    Ok((member, plates, binding.sole))
 }
 
 #[derive(Debug, Deserialize)]

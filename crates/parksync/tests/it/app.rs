@@ -32,6 +32,8 @@ pub(crate) struct TestApp {
 
 /// Lots and gates beside those that the sandbox writes: one of each format, and a lot without a zone.
 const MORE: &str = r#"
+[delivery]
+calls_per_second = 5000.0
 [[lot]]
 id = "P2"
 circle = "demo-mall"

@@ -12,7 +12,7 @@ use parksync::domain::plate::Plate;
 use parksync::domain::presence::Policy;
 use parksync::store::sqlite::{OpenError, SqliteStore};
 use parksync::store::vault::Vault;
-use parksync::store::{GateEvent, Lease, NeverSent, Recorded, Settled, Store};
+use parksync::store::{ClaimRequest, GateEvent, Lease, NeverSent, Recorded, Settled, Store, StoreError};
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -72,6 +72,10 @@ fn delivered(lease: Lease) -> Settled {
     )
 }
 
+async fn claim(store: &dyn Store, now: Timestamp, limit: u32) -> Result<Vec<Lease>, StoreError> {
+    store.claim(ClaimRequest::new(now, limit)).await
+}
+
 async fn record(store: &dyn Store, event: GateEvent) -> Recorded {
     store.record(vec![event], Vec::new()).await.unwrap()[0]
 }
@@ -89,13 +93,13 @@ fn open(path: &Path) -> Result<SqliteStore, OpenError> {
 #[tokio::test]
 async fn an_event_is_recorded_once() {
     on_every_store(|store| async move {
-        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
 
         assert_eq!(record(&*store, event(1, Direction::In, 10)).await, Recorded::Queued(1));
         assert_eq!(record(&*store, event(1, Direction::In, 10)).await, Recorded::Duplicate);
         assert_eq!(record(&*store, event(1, Direction::In, 40)).await, Recorded::Merged);
         assert_eq!(record(&*store, event(2, Direction::In, 10)).await, Recorded::NoMember);
-        assert_eq!(store.claim(at(60), 10).await.unwrap().len(), 1);
+        assert_eq!(claim(&*store, at(60), 10).await.unwrap().len(), 1);
     })
     .await;
 }
@@ -103,19 +107,19 @@ async fn an_event_is_recorded_once() {
 #[tokio::test]
 async fn a_lane_has_one_message_out_and_keeps_its_order() {
     on_every_store(|store| async move {
-        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
         record(&*store, event(1, Direction::Out, 600)).await;
         record(&*store, event(1, Direction::In, 300)).await;
 
-        let first = store.claim(at(700), 10).await.unwrap();
+        let first = claim(&*store, at(700), 10).await.unwrap();
         assert_eq!(
             first.iter().map(|lease| lease.head.state).collect::<Vec<_>>(),
             [Direction::In]
         );
-        assert!(store.claim(at(700), 10).await.unwrap().is_empty());
+        assert!(claim(&*store, at(700), 10).await.unwrap().is_empty());
 
         store.settle(first.into_iter().map(delivered).collect()).await.unwrap();
-        let second = store.claim(at(700), 10).await.unwrap();
+        let second = claim(&*store, at(700), 10).await.unwrap();
         assert_eq!(second[0].head.state, Direction::Out);
     })
     .await;
@@ -125,12 +129,12 @@ async fn a_lane_has_one_message_out_and_keeps_its_order() {
 async fn lanes_do_not_wait_for_each_other_and_a_claim_is_bounded() {
     on_every_store(|store| async move {
         for number in 0..5 {
-            store.bind(member(number), vec![plate(number)], at(0)).await.unwrap();
+            store.bind(member(number), vec![plate(number)], false, at(0)).await.unwrap();
             record(&*store, event(number, Direction::In, 10)).await;
         }
 
-        assert_eq!(store.claim(at(20), 3).await.unwrap().len(), 3);
-        assert_eq!(store.claim(at(20), 3).await.unwrap().len(), 2);
+        assert_eq!(claim(&*store, at(20), 3).await.unwrap().len(), 3);
+        assert_eq!(claim(&*store, at(20), 3).await.unwrap().len(), 2);
     })
     .await;
 }
@@ -138,9 +142,9 @@ async fn lanes_do_not_wait_for_each_other_and_a_claim_is_bounded() {
 #[tokio::test]
 async fn a_retry_waits_for_its_time_and_stays_the_head() {
     on_every_store(|store| async move {
-        store.bind(member(1), vec![plate(1), plate(2)], at(0)).await.unwrap();
+        store.bind(member(1), vec![plate(1), plate(2)], false, at(0)).await.unwrap();
         record(&*store, event(1, Direction::In, 100)).await;
-        let lease = store.claim(at(100), 1).await.unwrap().remove(0);
+        let lease = claim(&*store, at(100), 1).await.unwrap().remove(0);
         let lost = Outcome::Unknown {
             why: "no reply".to_owned(),
         };
@@ -159,9 +163,9 @@ async fn a_retry_waits_for_its_time_and_stays_the_head() {
         )
         .await;
 
-        assert!(store.claim(at(129), 1).await.unwrap().is_empty());
+        assert!(claim(&*store, at(129), 1).await.unwrap().is_empty());
         assert_eq!(store.next_due().await.unwrap(), Some(at(130)));
-        let lease = store.claim(at(130), 1).await.unwrap().remove(0);
+        let lease = claim(&*store, at(130), 1).await.unwrap().remove(0);
         assert_eq!((lease.head.at, lease.head.tries), (at(100), 1));
     })
     .await;
@@ -170,9 +174,9 @@ async fn a_retry_waits_for_its_time_and_stays_the_head() {
 #[tokio::test]
 async fn what_may_have_been_sent_is_not_overtaken() {
     on_every_store(|store| async move {
-        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
         record(&*store, event(1, Direction::Out, 600)).await;
-        let lease = store.claim(at(600), 1).await.unwrap();
+        let lease = claim(&*store, at(600), 1).await.unwrap();
 
         assert_eq!(
             record(
@@ -197,7 +201,7 @@ async fn what_may_have_been_sent_is_not_overtaken() {
             .await,
             Recorded::History
         );
-        assert!(store.claim(at(9999), 1).await.unwrap().is_empty());
+        assert!(claim(&*store, at(9999), 1).await.unwrap().is_empty());
     })
     .await;
 }
@@ -205,9 +209,9 @@ async fn what_may_have_been_sent_is_not_overtaken() {
 #[tokio::test]
 async fn a_lost_claim_cannot_settle() {
     on_every_store(|store| async move {
-        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
         record(&*store, event(1, Direction::In, 10)).await;
-        let lease = store.claim(at(10), 1).await.unwrap().remove(0);
+        let lease = claim(&*store, at(10), 1).await.unwrap().remove(0);
         let older = Lease {
             epoch: lease.epoch - 1,
             ..lease.clone()
@@ -223,10 +227,10 @@ async fn a_lost_claim_cannot_settle() {
 #[tokio::test]
 async fn a_member_who_leaves_is_not_told_of_any_more() {
     on_every_store(|store| async move {
-        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
         record(&*store, event(1, Direction::In, 10)).await;
         record(&*store, event(1, Direction::Out, 200)).await;
-        let in_flight = store.claim(at(200), 1).await.unwrap().remove(0);
+        let in_flight = claim(&*store, at(200), 1).await.unwrap().remove(0);
 
         let unbound = store.unbind(member(1), Vec::new(), at(210)).await.unwrap();
         assert_eq!((unbound.removed, unbound.withdrawn), (1, 2));
@@ -239,7 +243,7 @@ async fn a_member_who_leaves_is_not_told_of_any_more() {
         };
         store.settle(vec![settled(in_flight, lost, again)]).await.unwrap();
 
-        assert!(store.claim(at(9999), 10).await.unwrap().is_empty());
+        assert!(claim(&*store, at(9999), 10).await.unwrap().is_empty());
         assert_eq!(waiting(&*store).await, 0);
         assert_eq!(record(&*store, event(1, Direction::In, 9999)).await, Recorded::NoMember);
     })
@@ -258,7 +262,7 @@ async fn waiting(store: &dyn Store) -> i64 {
 #[tokio::test]
 async fn counters_are_kept() {
     on_every_store(|store| async move {
-        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
         let never = NeverSent {
             lot: "P1".to_owned(),
             reason: "no-plate-read",
@@ -290,7 +294,7 @@ async fn counters_are_kept() {
 async fn members_come_page_by_page() {
     on_every_store(|store| async move {
         for number in 0..5 {
-            store.bind(member(number), vec![plate(number)], at(0)).await.unwrap();
+            store.bind(member(number), vec![plate(number)], false, at(0)).await.unwrap();
         }
 
         let (first, next) = store.members(None, 0, 3).await.unwrap();
@@ -315,15 +319,15 @@ async fn what_a_killed_process_held_is_free_again_and_goes_first() {
     let path = folder.path().join("parksync.db");
     {
         let store = open(&path).unwrap();
-        store.bind(member(1), vec![plate(1)], at(0)).await.unwrap();
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
         record(&store, event(1, Direction::In, 10)).await;
-        store.claim(at(10), 1).await.unwrap();
+        claim(&store, at(10), 1).await.unwrap();
     }
     let store = open(&path).unwrap();
-    assert!(store.claim(at(999), 1).await.unwrap().is_empty());
+    assert!(claim(&store, at(999), 1).await.unwrap().is_empty());
     let _lock = store.serve(&path).await.unwrap();
 
-    let lease = store.claim(at(999), 1).await.unwrap().remove(0);
+    let lease = claim(&store, at(999), 1).await.unwrap().remove(0);
     assert_eq!(lease.head.at, at(10));
 }
 
@@ -368,11 +372,11 @@ async fn a_late_bind_tells_the_entry_of_a_day_at_most() {
         let day = SignedDuration::from_hours(24);
 
         assert_eq!(
-            store.bind(member(1), vec![plate(1)], at(0) + day).await.unwrap().inside,
+            store.bind(member(1), vec![plate(1)], false, at(0) + day).await.unwrap().inside,
             1
         );
         assert_eq!(
-            store.bind(member(2), vec![plate(2)], at(1) + day).await.unwrap().inside,
+            store.bind(member(2), vec![plate(2)], false, at(1) + day).await.unwrap().inside,
             0
         );
     })

@@ -1,23 +1,44 @@
-//! Lanes and what waits in them, inside a transaction: queue, claim, settle.
+//! Lanes and what waits in them, inside a transaction: queue, take out, supersede, withdraw.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
 
-use super::{Failure, Tx, millis, timestamp};
-use crate::domain::delivery::{Delivery, Outcome, Verdict};
+use super::{Failure, Tx, millis};
 use crate::domain::gate::Direction;
-use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
 use crate::store::vault::Tag;
-use crate::store::{Lease, Settled};
 
 /// What a lane is to tell.
 pub(super) struct Message<'a> {
-    pub(super) event_id: Option<i64>,
+    pub(super) event_id: i64,
     pub(super) plate: &'a Plate,
     pub(super) plate_tag: Tag,
     pub(super) state: Direction,
     pub(super) at: Timestamp,
+    pub(super) cause: Cause,
+}
+
+/// Why a message is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Crossing,
+    LateBind,
+    Correction,
+    Cancellation,
+    Midnight,
+    Replay,
+}
+
+impl Cause {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Crossing => "crossing",
+            Self::LateBind => "late-bind",
+            Self::Correction => "correction",
+            Self::Cancellation => "cancellation",
+            Self::Midnight => "midnight",
+            Self::Replay => "replay",
+        }
+    }
 }
 
 /// Appends a message to a lane.
@@ -35,13 +56,7 @@ pub(super) fn queue(
 }
 
 /// Writes a message down that waits for a person. The lane goes on without it.
-pub(super) fn hold(
-    tx: &Tx<'_>,
-    circle: &str,
-    member: i64,
-    message: &Message<'_>,
-    now: Timestamp,
-) -> Result<(), Failure> {
+pub(super) fn hold(tx: &Tx<'_>, circle: &str, member: i64, message: &Message<'_>, now: Timestamp) -> Result<(), Failure> {
     insert(tx, member, message, now, now, "held")?;
     tx.count("waiting", circle, "held", 1);
     Ok(())
@@ -55,10 +70,12 @@ fn insert(
     now: Timestamp,
     status: &str,
 ) -> Result<(), Failure> {
+    let reason = (status == "held").then_some("an old entry that surfaced after an outage: a person decides");
     tx.db
         .prepare_cached(
-            "INSERT INTO delivery (member_id, event_id, plate_tag, plate_sealed, state, at, not_before, enqueued_at, status)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO delivery (member_id, event_id, plate_tag, plate_sealed, state, at, cause, not_before, enqueued_at,
+                                   status, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute((
             member,
@@ -67,9 +84,11 @@ fn insert(
             tx.vault.seal_plate(message.plate),
             message.state.as_str(),
             millis(message.at),
+            message.cause.as_str(),
             millis(not_before),
             millis(now),
             status,
+            reason,
         ))?;
     Ok(())
 }
@@ -90,11 +109,52 @@ pub(super) fn supersede_older(
                AND id IS NOT (SELECT head_id FROM lane WHERE member_id = ?1)",
         )?
         .execute((member, millis(message.at), message.plate_tag, millis(now)))?;
-    settled(tx, circle, "superseded", superseded);
+    leave_waiting(tx, circle, "superseded", superseded);
     Ok(())
 }
 
-fn settled(tx: &Tx<'_>, circle: &str, word: &str, by: usize) {
+/// Takes the entry out that waits while its car turned round.
+pub(super) fn take_out_newest(
+    tx: &Tx<'_>,
+    circle: &str,
+    member: i64,
+    message: &Message<'_>,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let taken = tx
+        .db
+        .prepare_cached(
+            "UPDATE delivery SET status = 'superseded', settled_at = ?4, reason = 'the car turned round before it was told'
+             WHERE id = (SELECT id FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?3
+                           AND state = 'IN' AND at <= ?2 AND id IS NOT (SELECT head_id FROM lane WHERE member_id = ?1)
+                         ORDER BY at DESC, id DESC LIMIT 1)",
+        )?
+        .execute((member, millis(message.at), message.plate_tag, millis(now)))?;
+    leave_waiting(tx, circle, "superseded", taken);
+    refresh(tx, member)
+}
+
+/// Takes one message out that waits and was never tried. Says whether there was one.
+pub(super) fn remove(tx: &Tx<'_>, circle: &str, delivery: i64, why: &str, now: Timestamp) -> Result<bool, Failure> {
+    let member: Option<i64> = tx
+        .db
+        .prepare_cached(
+            "UPDATE delivery SET status = 'superseded', settled_at = ?2, reason = ?3
+             WHERE id = ?1 AND status = 'waiting'
+               AND id IS NOT (SELECT head_id FROM lane WHERE lane.member_id = delivery.member_id)
+             RETURNING member_id",
+        )?
+        .query_map((delivery, millis(now), why), |row| row.get(0))?
+        .next()
+        .transpose()?;
+    let Some(member) = member else { return Ok(false) };
+    leave_waiting(tx, circle, "superseded", 1);
+    refresh(tx, member)?;
+    Ok(true)
+}
+
+/// Counts what left the waiting ones, and how.
+pub(super) fn leave_waiting(tx: &Tx<'_>, circle: &str, word: &str, by: usize) {
     if by > 0 {
         let by = i64::try_from(by).unwrap_or(i64::MAX);
         tx.count("waiting", circle, "waiting", -by);
@@ -103,15 +163,9 @@ fn settled(tx: &Tx<'_>, circle: &str, word: &str, by: usize) {
 }
 
 /// Takes the messages of a plate out of a lane. What is in flight finishes.
-pub(super) fn withdraw(
-    tx: &Tx<'_>,
-    circle: &str,
-    member: i64,
-    plate_tag: &Tag,
-    now: Timestamp,
-) -> Result<usize, Failure> {
+pub(super) fn withdraw(tx: &Tx<'_>, circle: &str, member: i64, plate_tag: &Tag, now: Timestamp) -> Result<usize, Failure> {
     let mut withdrawn = 0;
-    for (status, word) in [("waiting", "waiting"), ("held", "held")] {
+    for status in ["waiting", "held"] {
         let rows = tx
             .db
             .prepare_cached(
@@ -119,9 +173,11 @@ pub(super) fn withdraw(
                  WHERE member_id = ?1 AND plate_tag = ?2 AND status = ?3",
             )?
             .execute((member, plate_tag, status, millis(now)))?;
-        let by = i64::try_from(rows).unwrap_or(i64::MAX);
-        tx.count("waiting", circle, word, -by);
-        tx.count("delivery", circle, "withdrawn", by);
+        if rows > 0 {
+            let by = i64::try_from(rows).unwrap_or(i64::MAX);
+            tx.count("waiting", circle, status, -by);
+            tx.count("delivery", circle, "withdrawn", by);
+        }
         withdrawn += rows;
     }
     tx.db
@@ -135,7 +191,7 @@ pub(super) fn withdraw(
 }
 
 /// Sets when a lane is due: at the time of its first message. A lane that is claimed, or that has to repeat a try, stays as it is.
-fn refresh(tx: &Tx<'_>, member: i64) -> Result<(), Failure> {
+pub(super) fn refresh(tx: &Tx<'_>, member: i64) -> Result<(), Failure> {
     tx.db
         .prepare_cached(
             "UPDATE lane SET due_at = (SELECT not_before FROM delivery WHERE member_id = ?1 AND status = 'waiting'
@@ -143,197 +199,6 @@ fn refresh(tx: &Tx<'_>, member: i64) -> Result<(), Failure> {
              WHERE member_id = ?1 AND claimed = 0 AND head_id IS NULL",
         )?
         .execute([member])?;
+    tx.woke.set(true);
     Ok(())
-}
-
-/// Frees what a killed process held. What was in flight has an unknown outcome and stays the head of its lane.
-pub(super) fn free_all(tx: &Tx<'_>) -> Result<(), Failure> {
-    tx.db
-        .execute("UPDATE lane SET claimed = 0, due_at = 0 WHERE claimed = 1", [])?;
-    Ok(())
-}
-
-pub(super) fn next_due(db: &Connection) -> Result<Option<Timestamp>, Failure> {
-    let due: Option<i64> = db
-        .prepare_cached("SELECT min(due_at) FROM lane WHERE due_at IS NOT NULL")?
-        .query_row([], |row| row.get(0))?;
-    due.map(timestamp).transpose()
-}
-
-pub(super) fn claim(tx: &Tx<'_>, now: Timestamp, limit: u32) -> Result<Vec<Lease>, Failure> {
-    let due: Vec<(i64, Option<i64>, i64)> = tx
-        .db
-        .prepare_cached("SELECT member_id, head_id, epoch FROM lane WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2")?
-        .query_map((millis(now), limit), |row| row.try_into())?
-        .collect::<Result<_, _>>()?;
-    let mut leases = Vec::with_capacity(due.len());
-    for (lane, head, epoch) in due {
-        let Some((head, plate_tag)) = load_head(tx, lane, head)? else {
-            // The head was settled in another way (withdrawn while it was to be repeated): look for the next one.
-            tx.db
-                .prepare_cached("UPDATE lane SET head_id = NULL WHERE member_id = ?1")?
-                .execute([lane])?;
-            refresh(tx, lane)?;
-            continue;
-        };
-        tx.db
-            .prepare_cached(
-                "UPDATE lane SET claimed = 1, epoch = epoch + 1, due_at = NULL, head_id = ?2 WHERE member_id = ?1",
-            )?
-            .execute((lane, head.id))?;
-        tx.db
-            .prepare_cached(
-                "INSERT INTO told (member_id, plate_tag, at) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (member_id, plate_tag) DO UPDATE SET at = max(at, excluded.at)",
-            )?
-            .execute((lane, plate_tag, millis(head.at)))?;
-        leases.push(Lease {
-            lane,
-            epoch: epoch + 1,
-            head,
-        });
-    }
-    Ok(leases)
-}
-
-/// The head of a lane: the message that has to be repeated, else the earliest one that waits.
-fn load_head(tx: &Tx<'_>, lane: i64, head: Option<i64>) -> Result<Option<(Delivery, Tag)>, Failure> {
-    type Row = (i64, Tag, Vec<u8>, String, i64, i64, u32, String, String, Vec<u8>);
-    const COLUMNS: &str = "SELECT d.id, d.plate_tag, d.plate_sealed, d.state, d.at, d.enqueued_at, d.tries,
-               m.circle, m.appid, m.openid_sealed FROM delivery d JOIN member m ON m.id = d.member_id";
-    let row: Option<Row> = match head {
-        Some(head) => tx
-            .db
-            .prepare_cached(&format!("{COLUMNS} WHERE d.id = ?1 AND d.status = 'waiting'"))?
-            .query_row([head], |row| row.try_into())
-            .optional()?,
-        None => tx
-            .db
-            .prepare_cached(&format!(
-                "{COLUMNS} WHERE d.member_id = ?1 AND d.status = 'waiting' ORDER BY d.at, d.id LIMIT 1"
-            ))?
-            .query_row([lane], |row| row.try_into())
-            .optional()?,
-    };
-    let Some((id, plate_tag, plate, state, at, enqueued_at, tries, circle, appid, openid)) = row else {
-        return Ok(None);
-    };
-    let state = match state.as_str() {
-        "IN" => Direction::In,
-        "OUT" => Direction::Out,
-        _ => return Err(Failure::Damaged("a state is neither IN nor OUT")),
-    };
-    let delivery = Delivery {
-        id,
-        member: MemberKey {
-            circle,
-            appid,
-            openid: tx.vault.open_openid(&openid)?,
-        },
-        plate: tx.vault.open_plate(&plate)?,
-        state,
-        at: timestamp(at)?,
-        enqueued_at: timestamp(enqueued_at)?,
-        tries,
-    };
-    Ok(Some((delivery, plate_tag)))
-}
-
-pub(super) fn settle(tx: &Tx<'_>, settled: &[Settled]) -> Result<usize, Failure> {
-    let mut lost = 0;
-    for one in settled {
-        if !settle_one(tx, one)? {
-            lost += 1;
-        }
-    }
-    Ok(lost)
-}
-
-fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
-    let Lease { lane, epoch, head } = &one.lease;
-    let freed = tx
-        .db
-        .prepare_cached(
-            "UPDATE lane SET claimed = 0, head_id = NULL WHERE member_id = ?1 AND epoch = ?2 AND claimed = 1",
-        )?
-        .execute((lane, epoch))?;
-    if freed == 0 {
-        return Ok(false);
-    }
-    let (outcome, status, code, request_id) = attempt_columns(&one.outcome);
-    tx.db
-        .prepare_cached(
-            "INSERT INTO attempt (delivery_id, began_at, took_ms, outcome, status, code, request_id)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute((
-            head.id,
-            millis(one.began_at),
-            one.took_ms,
-            outcome,
-            status,
-            code,
-            request_id,
-        ))?;
-    let circle = &head.member.circle;
-    let now = millis(one.began_at) + one.took_ms;
-    match &one.verdict {
-        Verdict::Delivered => {
-            let waited = finish(tx, head.id, "delivered", None, now)?;
-            if waited == 0 {
-                // Withdrawn while it was in flight: it reached WeChat Pay all the same, so say so.
-                tx.db
-                    .prepare_cached("UPDATE delivery SET status = 'delivered', settled_at = ?2 WHERE id = ?1")?
-                    .execute((head.id, now))?;
-                tx.count("delivery", circle, "withdrawn", -1);
-                tx.count("delivery", circle, "delivered", 1);
-            }
-            self::settled(tx, circle, "delivered", waited);
-        }
-        Verdict::Dead { reason } => {
-            let waited = finish(tx, head.id, "dead", Some(reason), now)?;
-            self::settled(tx, circle, "dead", waited);
-        }
-        Verdict::RetryAt { at, counts } => {
-            tx.count("retry", circle, outcome, 1);
-            let waits = tx
-                .db
-                .prepare_cached("UPDATE delivery SET tries = tries + ?2 WHERE id = ?1 AND status = 'waiting'")?
-                .execute((head.id, *counts))?;
-            if waits > 0 {
-                tx.db
-                    .prepare_cached("UPDATE lane SET head_id = ?2, due_at = ?3 WHERE member_id = ?1")?
-                    .execute((lane, head.id, millis(*at)))?;
-            }
-        }
-    }
-    refresh(tx, *lane)?;
-    Ok(true)
-}
-
-fn finish(tx: &Tx<'_>, id: i64, status: &str, reason: Option<&str>, now: i64) -> Result<usize, Failure> {
-    Ok(tx
-        .db
-        .prepare_cached(
-            "UPDATE delivery SET status = ?2, reason = ?3, settled_at = ?4, tries = tries + 1
-             WHERE id = ?1 AND status = 'waiting'",
-        )?
-        .execute((id, status, reason, now))?)
-}
-
-type AttemptColumns<'a> = (&'static str, Option<u16>, Option<&'a str>, Option<&'a str>);
-
-fn attempt_columns(outcome: &Outcome) -> AttemptColumns<'_> {
-    match outcome {
-        Outcome::Accepted { request_id } => ("accepted", None, None, Some(request_id)),
-        Outcome::Refused {
-            status,
-            code,
-            request_id,
-            ..
-        } => ("refused", Some(*status), Some(code), Some(request_id)),
-        Outcome::Unknown { .. } => ("unknown", None, None, None),
-        Outcome::NotSent { .. } => ("not-sent", None, None, None),
-        Outcome::Unbuildable { .. } => ("unbuildable", None, None, None),
-    }
 }

@@ -3,21 +3,38 @@
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Failure, Tx, lanes, millis, record};
+use super::lanes::{self, Cause, Message};
+use super::{Failure, Tx, millis, record};
 use crate::domain::gate::Direction;
 use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
 use crate::store::vault::{Tag, Vault};
-use crate::store::{Bound, Member, Unbound};
+use crate::store::{Bound, MEMBERS_PER_PLATE, Member, Unbound};
 
 /// A car that entered longer ago than this is not told at a late bind: nobody knows whether it is still there.
 const LATE_BIND: SignedDuration = SignedDuration::from_hours(24);
 
-pub(super) fn bind(tx: &Tx<'_>, member: &MemberKey, plates: &[Plate], now: Timestamp) -> Result<Bound, Failure> {
+pub(super) fn bind(
+    tx: &Tx<'_>,
+    member: &MemberKey,
+    plates: &[Plate],
+    sole: bool,
+    now: Timestamp,
+) -> Result<Bound, Failure> {
     let id = member_id(tx, member, now)?;
     let mut bound = Bound::default();
     for plate in plates {
         let plate_tag = tx.vault.plate_tag(plate);
+        let others: Vec<i64> =
+            record::bound_members(tx, &member.circle, &plate_tag)?.into_iter().filter(|other| *other != id).collect();
+        if sole {
+            for other in &others {
+                unbind_plate(tx, &member.circle, *other, &plate_tag, now)?;
+            }
+        } else if others.len() >= MEMBERS_PER_PLATE as usize {
+            bound.full += 1;
+            continue;
+        }
         let added = tx
             .db
             .prepare_cached(
@@ -25,35 +42,39 @@ pub(super) fn bind(tx: &Tx<'_>, member: &MemberKey, plates: &[Plate], now: Times
                  ON CONFLICT DO NOTHING",
             )?
             .execute((&member.circle, plate_tag, id, tx.vault.seal_plate(plate), millis(now)))?;
-        if added == 0 {
-            continue;
-        }
-        bound.added += 1;
-        let Some((_, visit)) = record::last_visit(tx, &member.circle, &plate_tag)? else {
-            continue;
-        };
-        let Some(entered) = visit.entered.as_ref().filter(|_| visit.is_open()) else {
-            continue;
-        };
-        if now.duration_since(entered.at) <= LATE_BIND {
-            let message = lanes::Message {
-                event_id: None,
-                plate,
-                plate_tag,
-                state: Direction::In,
-                at: entered.at,
-            };
-            lanes::queue(tx, &member.circle, id, &message, now, now)?;
-            bound.inside += 1;
+        if added > 0 {
+            bound.added += 1;
+            bound.inside += u32::from(tell_entry(tx, member, id, plate, plate_tag, now)?);
         }
     }
     Ok(bound)
 }
 
+/// Late bind: tells the entry of a car that is inside. Says whether it was.
+fn tell_entry(
+    tx: &Tx<'_>,
+    member: &MemberKey,
+    id: i64,
+    plate: &Plate,
+    plate_tag: Tag,
+    now: Timestamp,
+) -> Result<bool, Failure> {
+    let Some((visit, last)) = record::last_visit(tx, &member.circle, &plate_tag)? else { return Ok(false) };
+    let Some(entered) = last.entered.as_ref().filter(|_| last.is_open()) else { return Ok(false) };
+    let event: Option<i64> = tx
+        .db
+        .prepare_cached("SELECT id FROM event WHERE visit_id = ?1 AND state = 'IN' ORDER BY id LIMIT 1")?
+        .query_row([visit], |row| row.get(0))
+        .optional()?;
+    let Some(event_id) = event.filter(|_| now.duration_since(entered.at) <= LATE_BIND) else { return Ok(false) };
+    let message =
+        Message { event_id, plate, plate_tag, state: Direction::In, at: entered.at, cause: Cause::LateBind };
+    lanes::queue(tx, &member.circle, id, &message, now, now)?;
+    Ok(true)
+}
+
 pub(super) fn unbind(tx: &Tx<'_>, member: &MemberKey, plates: &[Plate], now: Timestamp) -> Result<Unbound, Failure> {
-    let Some(id) = find(tx, member)? else {
-        return Ok(Unbound::default());
-    };
+    let Some(id) = find(tx, member)? else { return Ok(Unbound::default()) };
     let tags: Vec<Tag> = if plates.is_empty() {
         tx.db
             .prepare_cached("SELECT plate_tag FROM binding WHERE member_id = ?1")?
@@ -64,18 +85,25 @@ pub(super) fn unbind(tx: &Tx<'_>, member: &MemberKey, plates: &[Plate], now: Tim
     };
     let mut unbound = Unbound::default();
     for tag in tags {
-        let removed = tx
-            .db
-            .prepare_cached("DELETE FROM binding WHERE circle = ?1 AND plate_tag = ?2 AND member_id = ?3")?
-            .execute((&member.circle, tag, id))?;
-        unbound.removed += u32::try_from(removed).unwrap_or(u32::MAX);
-        let withdrawn = lanes::withdraw(tx, &member.circle, id, &tag, now)?;
+        let (removed, withdrawn) = unbind_plate(tx, &member.circle, id, &tag, now)?;
+        unbound.removed += u32::from(removed);
         unbound.withdrawn += u32::try_from(withdrawn).unwrap_or(u32::MAX);
     }
     Ok(unbound)
 }
 
-fn find(tx: &Tx<'_>, member: &MemberKey) -> Result<Option<i64>, Failure> {
+/// Ends one binding at once: what waits is taken out, what was told is forgotten.
+fn unbind_plate(tx: &Tx<'_>, circle: &str, member: i64, tag: &Tag, now: Timestamp) -> Result<(bool, usize), Failure> {
+    let removed = tx
+        .db
+        .prepare_cached("DELETE FROM binding WHERE circle = ?1 AND plate_tag = ?2 AND member_id = ?3")?
+        .execute((circle, tag, member))?;
+    let withdrawn = lanes::withdraw(tx, circle, member, tag, now)?;
+    tx.db.prepare_cached("DELETE FROM told WHERE member_id = ?1 AND plate_tag = ?2")?.execute((member, tag))?;
+    Ok((removed > 0, withdrawn))
+}
+
+pub(super) fn find(tx: &Tx<'_>, member: &MemberKey) -> Result<Option<i64>, Failure> {
     let tag = tx.vault.member_tag(member);
     Ok(tx
         .db
@@ -100,9 +128,11 @@ fn member_id(tx: &Tx<'_>, member: &MemberKey, now: Timestamp) -> Result<i64, Fai
             millis(now),
         ))?;
     let id = tx.db.last_insert_rowid();
+    // `serve` says whose merchant it is; an import may come before the first start.
+    tx.db.prepare_cached("INSERT OR IGNORE INTO circle (name, merchant) VALUES (?1, '')")?.execute([&member.circle])?;
     tx.db
-        .prepare_cached("INSERT INTO lane (member_id) VALUES (?1)")?
-        .execute([id])?;
+        .prepare_cached("INSERT INTO lane (member_id, circle_id) SELECT ?1, id FROM circle WHERE name = ?2")?
+        .execute((id, &member.circle))?;
     Ok(id)
 }
 
@@ -126,18 +156,8 @@ pub(super) fn list(
     let mut members = Vec::with_capacity(rows.len());
     for (id, circle, appid, openid) in rows {
         let sealed: Vec<Vec<u8>> = plates.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let plates = sealed
-            .iter()
-            .map(|plate| vault.open_plate(plate))
-            .collect::<Result<_, _>>()?;
-        members.push(Member {
-            key: MemberKey {
-                circle,
-                appid,
-                openid: vault.open_openid(&openid)?,
-            },
-            plates,
-        });
+        let plates = sealed.iter().map(|plate| vault.open_plate(plate)).collect::<Result<_, _>>()?;
+        members.push(Member { key: MemberKey { circle, appid, openid: vault.open_openid(&openid)? }, plates });
     }
     Ok((members, next))
 }

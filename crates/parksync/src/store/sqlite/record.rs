@@ -2,79 +2,78 @@
 
 use rusqlite::OptionalExtension;
 
-use super::{Failure, Tx, lanes, millis, timestamp};
+use super::lanes::{self, Cause, Message};
+use super::{Failure, Tx, direction, millis, timestamp};
 use crate::domain::gate::{Direction, TimeSource};
-use crate::domain::presence::{self, Arrival, Crossing, LaneView, Seen, Step, Tell, Visit};
+use crate::domain::presence::{self, Arrival, At, Crossing, LaneView, Seen, Step, Tell, Visit};
 use crate::store::vault::Tag;
-use crate::store::{GateEvent, Recorded};
-
-/// Members that one car can stand for. A family has a few; more is a mistake in the member system.
-pub(super) const MEMBERS_PER_PLATE: u32 = 10;
+use crate::store::{GateEvent, MEMBERS_PER_PLATE, Recorded};
 
 pub(super) fn record(tx: &Tx<'_>, event: &GateEvent) -> Result<Recorded, Failure> {
-    let read = &event.read;
-    let (at, time_source) = presence::trusted_time(read.at, event.received_at, &event.policy);
-    let crossing = Crossing {
-        lot: &event.lot,
-        state: read.state,
-        at,
-    };
-    let plate_tag = tx.vault.plate_tag(&read.plate);
-    let dedupe = dedupe_tag(tx, event);
-    let recorded = if tx
-        .db
-        .prepare_cached("SELECT 1 FROM event WHERE dedupe = ?1")?
-        .exists([dedupe])?
-    {
-        Recorded::Duplicate
-    } else {
-        let step = follow(tx, event, crossing, &plate_tag)?;
-        let members = bound_members(tx, &event.circle, &plate_tag)?;
-        let tells = match step {
-            Step::Merged => Vec::new(),
-            Step::Opened | Step::Reopened | Step::Left | Step::LeftUnseen | Step::Late => members
-                .iter()
-                .map(|member| Ok((*member, tell(tx, *member, event, crossing, &plate_tag)?)))
-                .collect::<Result<_, Failure>>()?,
-        };
-        let recorded = summary(step, !members.is_empty(), &tells);
-        let plate_sealed = (!members.is_empty()).then(|| tx.vault.seal_plate(&read.plate));
-        tx.db
-            .prepare_cached(
-                "INSERT INTO event (dedupe, circle, lot, gate, plate_tag, plate_sealed, state, at, at_claimed, received_at,
-                                    replayed, recorded)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-            )?
-            .execute((
-                dedupe,
-                &event.circle,
-                &event.lot,
-                &event.gate,
-                plate_tag,
-                &plate_sealed,
-                read.state.as_str(),
-                millis(at),
-                (time_source == TimeSource::Receipt).then(|| millis(read.at)),
-                millis(event.received_at),
-                read.replayed,
-                recorded.word(),
-            ))?;
-        let event_id = tx.db.last_insert_rowid();
-        for (member, tell) in tells {
-            let message = lanes::Message {
-                event_id: Some(event_id),
-                plate: &read.plate,
-                plate_tag,
-                state: read.state,
-                at,
-            };
-            apply(tx, event, member, tell, &message)?;
-        }
-        recorded
-    };
+    let (at, time_source) = presence::trusted_time(event.read.at, event.received_at, &event.policy);
+    let recorded = record_at(tx, event, at, time_source)?;
     tx.count("event", &event.lot, recorded.word(), 1);
     if time_source == TimeSource::Receipt {
         tx.count("clock", &event.lot, "ahead", 1);
+    }
+    Ok(recorded)
+}
+
+fn record_at(
+    tx: &Tx<'_>,
+    event: &GateEvent,
+    at: jiff::Timestamp,
+    time_source: TimeSource,
+) -> Result<Recorded, Failure> {
+    let read = &event.read;
+    let crossing = Crossing { lot: &event.lot, state: read.state, at };
+    let plate_tag = tx.vault.plate_tag(&read.plate);
+    let dedupe = dedupe_tag(tx, event);
+    if tx.db.prepare_cached("SELECT 1 FROM event WHERE dedupe = ?1")?.exists([dedupe])? {
+        return Ok(Recorded::Duplicate);
+    }
+    let members = bound_members(tx, &event.circle, &plate_tag)?;
+    let (step, visit) = if event.policy.inner { (None, None) } else { follow(tx, event, crossing, &plate_tag)? };
+    let tells = match step {
+        None | Some(Step::Merged) => Vec::new(),
+        Some(_) => members
+            .iter()
+            .map(|member| Ok((*member, tell(tx, *member, event, crossing, &plate_tag)?)))
+            .collect::<Result<_, Failure>>()?,
+    };
+    let recorded = summary(step, !members.is_empty(), &tells);
+    tx.db
+        .prepare_cached(
+            "INSERT INTO event (dedupe, record_tag, visit_id, circle, lot, gate, plate_tag, plate_sealed, state, at, at_claimed,
+                                received_at, replayed, recorded)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )?
+        .execute((
+            dedupe,
+            read.record_id.as_ref().map(|id| record_tag(tx, &event.circle, &event.lot, id)),
+            visit,
+            &event.circle,
+            &event.lot,
+            &event.gate,
+            plate_tag,
+            (!members.is_empty()).then(|| tx.vault.seal_plate(&read.plate)),
+            read.state.as_str(),
+            millis(at),
+            (time_source == TimeSource::Receipt).then(|| millis(read.at)),
+            millis(event.received_at),
+            read.replayed,
+            recorded.word(),
+        ))?;
+    let message = Message {
+        event_id: tx.db.last_insert_rowid(),
+        plate: &read.plate,
+        plate_tag,
+        state: read.state,
+        at,
+        cause: Cause::Crossing,
+    };
+    for (member, tell) in tells {
+        apply(tx, event, member, tell, &message)?;
     }
     Ok(recorded)
 }
@@ -86,111 +85,100 @@ fn dedupe_tag(tx: &Tx<'_>, event: &GateEvent) -> Tag {
     let plate = read.plate.expose();
     match &read.record_id {
         // The plate belongs to it: a corrected plate under the same record is news.
-        Some(id) => tx.vault.tag(&[
-            "record",
-            &event.circle,
-            &event.lot,
-            gate,
-            id,
-            read.state.as_str(),
-            plate,
-        ]),
+        Some(id) => tx.vault.tag(&["record", &event.circle, &event.lot, gate, id, read.state.as_str(), plate]),
         None => {
             let device = read.device.as_deref().unwrap_or_default();
             let at = millis(read.at).to_string();
-            tx.vault.tag(&[
-                "content",
-                &event.circle,
-                &event.lot,
-                gate,
-                device,
-                read.state.as_str(),
-                plate,
-                &at,
-            ])
+            tx.vault.tag(&["content", &event.circle, &event.lot, gate, device, read.state.as_str(), plate, &at])
         }
     }
 }
 
-/// Moves the visit of the plate and says how.
-fn follow(tx: &Tx<'_>, event: &GateEvent, crossing: Crossing<'_>, plate_tag: &Tag) -> Result<Step, Failure> {
+/// The key under which a sender's own record is found again.
+pub(super) fn record_tag(tx: &Tx<'_>, circle: &str, lot: &str, id: &str) -> Tag {
+    tx.vault.tag(&["amend", circle, lot, id])
+}
+
+/// Moves the visit of the plate and says how, and which visit it was.
+fn follow(
+    tx: &Tx<'_>,
+    event: &GateEvent,
+    crossing: Crossing<'_>,
+    plate_tag: &Tag,
+) -> Result<(Option<Step>, Option<i64>), Failure> {
     let last = last_visit(tx, &event.circle, plate_tag)?;
     let step = presence::follow(last.as_ref().map(|(_, visit)| visit), crossing, &event.policy);
     let at = millis(crossing.at);
+    let now = millis(event.received_at);
     let id = last.as_ref().map(|(id, _)| *id);
-    match (step, crossing.state) {
+    let visit = match (step, crossing.state) {
         (Step::Merged, Direction::In) => {
             tx.db
                 .prepare_cached("UPDATE visit SET entered_at = min(entered_at, ?2) WHERE id = ?1")?
                 .execute((id, at))?;
+            id
         }
         (Step::Merged, Direction::Out) => {
-            tx.db
-                .prepare_cached("UPDATE visit SET left_at = max(left_at, ?2) WHERE id = ?1")?
-                .execute((id, at))?;
+            tx.db.prepare_cached("UPDATE visit SET left_at = max(left_at, ?2) WHERE id = ?1")?.execute((id, at))?;
+            id
         }
         (Step::Left, _) => {
             tx.db
-                .prepare_cached("UPDATE visit SET left_lot = ?2, left_at = ?3, ended = 'left' WHERE id = ?1")?
-                .execute((id, crossing.lot, at))?;
+                .prepare_cached("UPDATE visit SET left_lot = ?2, left_at = ?3, ended = 'left', forget_from = ?4 WHERE id = ?1")?
+                .execute((id, crossing.lot, at, now))?;
+            id
         }
         (Step::Opened | Step::Reopened, _) => {
             if step == Step::Reopened {
                 tx.db
-                    .prepare_cached("UPDATE visit SET ended = 'no-exit-seen' WHERE id = ?1")?
-                    .execute([id])?;
+                    .prepare_cached(
+                        "UPDATE visit SET ended = 'no-exit-seen', forget_from = ?2 WHERE id = ?1 AND ended IS NULL",
+                    )?
+                    .execute((id, now))?;
                 tx.count("visit", &event.lot, "no-exit-seen", 1);
             }
             tx.db
-                .prepare_cached(
-                    "INSERT INTO visit (circle, plate_tag, entered_lot, entered_at) VALUES (?1, ?2, ?3, ?4)",
-                )?
+                .prepare_cached("INSERT INTO visit (circle, plate_tag, entered_lot, entered_at) VALUES (?1, ?2, ?3, ?4)")?
                 .execute((&event.circle, plate_tag, crossing.lot, at))?;
+            Some(tx.db.last_insert_rowid())
         }
         (Step::LeftUnseen, _) => {
             tx.count("visit", &event.lot, "no-entry-seen", 1);
             tx.db
                 .prepare_cached(
-                    "INSERT INTO visit (circle, plate_tag, left_lot, left_at, ended) VALUES (?1, ?2, ?3, ?4, 'left')",
+                    "INSERT INTO visit (circle, plate_tag, left_lot, left_at, ended, forget_from)
+                     VALUES (?1, ?2, ?3, ?4, 'left', ?5)",
                 )?
-                .execute((&event.circle, plate_tag, crossing.lot, at))?;
+                .execute((&event.circle, plate_tag, crossing.lot, at, now))?;
+            Some(tx.db.last_insert_rowid())
         }
-        (Step::Late, _) => {}
-    }
-    Ok(step)
+        (Step::Late, _) => id,
+    };
+    Ok((Some(step), visit))
 }
 
-/// The latest visit of a plate, with its row.
+/// The latest visit of a plate, with its row. A visit that was cancelled did not happen.
 pub(super) fn last_visit(tx: &Tx<'_>, circle: &str, plate_tag: &Tag) -> Result<Option<(i64, Visit)>, Failure> {
     type Row = (i64, Option<String>, Option<i64>, Option<String>, Option<i64>);
     let row: Option<Row> = tx
         .db
         .prepare_cached(
             "SELECT id, entered_lot, entered_at, left_lot, left_at FROM visit
-             WHERE circle = ?1 AND plate_tag = ?2 ORDER BY id DESC LIMIT 1",
+             WHERE circle = ?1 AND plate_tag = ?2 AND ended IS NOT 'cancelled' ORDER BY id DESC LIMIT 1",
         )?
         .query_row((circle, plate_tag), |row| row.try_into())
         .optional()?;
     let seen = |lot: Option<String>, at: Option<i64>| match (lot, at) {
-        (Some(lot), Some(at)) => Ok::<_, Failure>(Some(Seen {
-            lot,
-            at: timestamp(at)?,
-        })),
+        (Some(lot), Some(at)) => Ok::<_, Failure>(Some(Seen { lot, at: timestamp(at)? })),
         _ => Ok(None),
     };
     row.map(|(id, entered_lot, entered_at, left_lot, left_at)| {
-        Ok((
-            id,
-            Visit {
-                entered: seen(entered_lot, entered_at)?,
-                left: seen(left_lot, left_at)?,
-            },
-        ))
+        Ok((id, Visit { entered: seen(entered_lot, entered_at)?, left: seen(left_lot, left_at)? }))
     })
     .transpose()
 }
 
-fn bound_members(tx: &Tx<'_>, circle: &str, plate_tag: &Tag) -> Result<Vec<i64>, Failure> {
+pub(super) fn bound_members(tx: &Tx<'_>, circle: &str, plate_tag: &Tag) -> Result<Vec<i64>, Failure> {
     let mut statement = tx.db.prepare_cached(
         "SELECT member_id FROM binding WHERE circle = ?1 AND plate_tag = ?2 ORDER BY member_id LIMIT ?3",
     )?;
@@ -199,57 +187,68 @@ fn bound_members(tx: &Tx<'_>, circle: &str, plate_tag: &Tag) -> Result<Vec<i64>,
 }
 
 fn tell(tx: &Tx<'_>, member: i64, event: &GateEvent, crossing: Crossing<'_>, plate_tag: &Tag) -> Result<Tell, Failure> {
-    let (told_at, waiting_at): (Option<i64>, Option<i64>) = tx
-        .db
-        .prepare_cached(
-            "SELECT (SELECT at FROM told WHERE member_id = ?1 AND plate_tag = ?2),
-                    (SELECT max(at) FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?2)",
-        )?
-        .query_row((member, plate_tag), |row| row.try_into())?;
+    let other_car_inside = event.policy.one_car_is_enough
+        && tx
+            .db
+            .prepare_cached("SELECT 1 FROM told WHERE member_id = ?1 AND plate_tag <> ?2 AND state = 'IN'")?
+            .exists((member, plate_tag))?;
     let view = LaneView {
-        told_at: told_at.map(timestamp).transpose()?,
-        waiting_at: waiting_at.map(timestamp).transpose()?,
+        told: told(tx, member, plate_tag)?,
+        waiting: newest_waiting(tx, member, plate_tag)?,
+        other_car_inside,
     };
-    let arrival = Arrival {
-        received_at: event.received_at,
-        replayed: event.read.replayed,
-    };
+    let arrival = Arrival { received_at: event.received_at, replayed: event.read.replayed };
     Ok(presence::tell(view, crossing, arrival, &event.policy))
 }
 
-fn apply(tx: &Tx<'_>, event: &GateEvent, member: i64, tell: Tell, message: &lanes::Message<'_>) -> Result<(), Failure> {
+/// The newest state of a plate that was sent for a member, or may have been.
+pub(super) fn told(tx: &Tx<'_>, member: i64, plate_tag: &Tag) -> Result<Option<At>, Failure> {
+    let row: Option<(String, i64)> = tx
+        .db
+        .prepare_cached("SELECT state, at FROM told WHERE member_id = ?1 AND plate_tag = ?2")?
+        .query_row((member, plate_tag), |row| row.try_into())
+        .optional()?;
+    row.map(|(state, at)| Ok(At { state: direction(&state)?, at: timestamp(at)? })).transpose()
+}
+
+fn newest_waiting(tx: &Tx<'_>, member: i64, plate_tag: &Tag) -> Result<Option<At>, Failure> {
+    let row: Option<(String, i64)> = tx
+        .db
+        .prepare_cached(
+            "SELECT state, at FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?2
+               AND id IS NOT (SELECT head_id FROM lane WHERE member_id = ?1)
+             ORDER BY at DESC, id DESC LIMIT 1",
+        )?
+        .query_row((member, plate_tag), |row| row.try_into())
+        .optional()?;
+    row.map(|(state, at)| Ok(At { state: direction(&state)?, at: timestamp(at)? })).transpose()
+}
+
+fn apply(tx: &Tx<'_>, event: &GateEvent, member: i64, tell: Tell, message: &Message<'_>) -> Result<(), Failure> {
+    let (circle, now) = (&event.circle, event.received_at);
     match tell {
-        Tell::Queue {
-            not_before,
-            supersedes_older,
-        } => {
+        Tell::Queue { not_before, supersedes_older } => {
             if supersedes_older {
-                lanes::supersede_older(tx, &event.circle, member, message, event.received_at)?;
+                lanes::supersede_older(tx, circle, member, message, now)?;
             }
-            lanes::queue(tx, &event.circle, member, message, not_before, event.received_at)
+            lanes::queue(tx, circle, member, message, not_before, now)
         }
-        Tell::Hold => lanes::hold(tx, &event.circle, member, message, event.received_at),
-        Tell::OlderThanTold | Tell::OlderThanWaiting => Ok(()),
+        Tell::CancelOut => lanes::take_out_newest(tx, circle, member, message, now),
+        Tell::Hold => lanes::hold(tx, circle, member, message, now),
+        Tell::OlderThanTold | Tell::OlderThanWaiting | Tell::OtherCarInside => Ok(()),
     }
 }
 
-fn summary(step: Step, has_member: bool, tells: &[(i64, Tell)]) -> Recorded {
-    if step == Step::Merged {
-        return Recorded::Merged;
+fn summary(step: Option<Step>, has_member: bool, tells: &[(i64, Tell)]) -> Recorded {
+    match step {
+        None => return Recorded::Inner,
+        Some(Step::Merged) => return Recorded::Merged,
+        Some(_) if !has_member => return Recorded::NoMember,
+        Some(_) => {}
     }
-    if !has_member {
-        return Recorded::NoMember;
-    }
-    let queued = tells
-        .iter()
-        .filter(|(_, tell)| matches!(tell, Tell::Queue { .. }))
-        .count();
+    let queued = tells.iter().filter(|(_, tell)| matches!(tell, Tell::Queue { .. })).count();
     if queued > 0 {
         return Recorded::Queued(u32::try_from(queued).unwrap_or(MEMBERS_PER_PLATE));
     }
-    if tells.iter().any(|(_, tell)| matches!(tell, Tell::Hold)) {
-        Recorded::Held
-    } else {
-        Recorded::History
-    }
+    if tells.iter().any(|(_, tell)| matches!(tell, Tell::Hold)) { Recorded::Held } else { Recorded::History }
 }

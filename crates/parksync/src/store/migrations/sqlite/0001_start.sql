@@ -1,5 +1,11 @@
 -- Times are milliseconds since 1970, UTC. *_tag is a keyed digest, *_sealed is AES-256-GCM with the key's number in front.
 
+CREATE TABLE circle (
+    id       INTEGER PRIMARY KEY,
+    name     TEXT NOT NULL UNIQUE,
+    merchant TEXT NOT NULL
+);
+
 CREATE TABLE member (
     id            INTEGER PRIMARY KEY,
     circle        TEXT    NOT NULL,
@@ -19,10 +25,27 @@ CREATE TABLE binding (
 ) WITHOUT ROWID;
 CREATE INDEX binding_of_member ON binding (member_id);
 
+CREATE TABLE visit (
+    id          INTEGER PRIMARY KEY,
+    circle      TEXT    NOT NULL,
+    plate_tag   BLOB    NOT NULL,
+    entered_lot TEXT,
+    entered_at  INTEGER,
+    left_lot    TEXT,
+    left_at     INTEGER,
+    ended       TEXT,                  -- NULL while inside; 'left', 'no-exit-seen', 'stale' or 'cancelled'
+    forget_from   INTEGER                -- retention counts from here; NULL while inside
+);
+CREATE INDEX visit_of_plate ON visit (circle, plate_tag, id);
+CREATE INDEX visit_open ON visit (entered_at) WHERE ended IS NULL;
+CREATE INDEX visit_closed ON visit (forget_from) WHERE forget_from IS NOT NULL;
+
 -- One row per gate event that was understood. `dedupe` is what makes a resend the same event.
 CREATE TABLE event (
     id           INTEGER PRIMARY KEY,
     dedupe       BLOB    NOT NULL UNIQUE,
+    record_tag   BLOB,                 -- the sender's own record, by which it is corrected or cancelled
+    visit_id     INTEGER,
     circle       TEXT    NOT NULL,
     lot          TEXT    NOT NULL,
     gate         TEXT,
@@ -35,54 +58,62 @@ CREATE TABLE event (
     replayed     INTEGER NOT NULL,
     recorded     TEXT    NOT NULL      -- what became of it
 );
-
-CREATE TABLE visit (
-    id          INTEGER PRIMARY KEY,
-    circle      TEXT    NOT NULL,
-    plate_tag   BLOB    NOT NULL,
-    entered_lot TEXT,
-    entered_at  INTEGER,
-    left_lot    TEXT,
-    left_at     INTEGER,
-    ended       TEXT                   -- NULL while inside; 'left' or 'no-exit-seen'
-);
-CREATE INDEX visit_of_plate ON visit (circle, plate_tag, id);
+CREATE INDEX event_of_visit ON event (visit_id);
+CREATE INDEX event_of_record ON event (record_tag) WHERE record_tag IS NOT NULL;
 
 -- One lane per member. `due_at` is NULL while nothing waits or while a claim is out.
 CREATE TABLE lane (
     member_id INTEGER PRIMARY KEY REFERENCES member (id),
+    circle_id INTEGER NOT NULL REFERENCES circle (id),
     due_at    INTEGER,
     head_id   INTEGER,                 -- the message that was tried and has to be tried again before any other
     claimed   INTEGER NOT NULL DEFAULT 0,
     epoch     INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX lane_due ON lane (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX lane_due ON lane (circle_id, due_at) WHERE due_at IS NOT NULL;
 
 -- The newest state of a plate that was sent for a member, or may have been. Written before the send.
 CREATE TABLE told (
     member_id INTEGER NOT NULL REFERENCES member (id),
     plate_tag BLOB    NOT NULL,
+    state     TEXT    NOT NULL,
     at        INTEGER NOT NULL,
     PRIMARY KEY (member_id, plate_tag)
+) WITHOUT ROWID;
+
+-- What pauses: the lanes of a circle, or of all circles of a merchant.
+CREATE TABLE hold (
+    scope    TEXT    NOT NULL,         -- 'circle' or 'merchant'
+    name     TEXT    NOT NULL,
+    reason   TEXT    NOT NULL,
+    since    INTEGER NOT NULL,
+    probes   INTEGER NOT NULL DEFAULT 0,
+    probe_at INTEGER,                  -- NULL: a person holds it, and only a person releases it
+    probing  INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (scope, name)
 ) WITHOUT ROWID;
 
 CREATE TABLE delivery (
     id           INTEGER PRIMARY KEY,
     member_id    INTEGER NOT NULL REFERENCES member (id),
-    event_id     INTEGER REFERENCES event (id),   -- NULL for a late bind
+    event_id     INTEGER NOT NULL REFERENCES event (id),
     plate_tag    BLOB    NOT NULL,
     plate_sealed BLOB    NOT NULL,
     state        TEXT    NOT NULL,
     at           INTEGER NOT NULL,
+    cause        TEXT    NOT NULL,     -- crossing, late-bind, correction, cancellation, midnight or replay
     not_before   INTEGER NOT NULL,
     enqueued_at  INTEGER NOT NULL,
-    status       TEXT    NOT NULL,                -- waiting, held, delivered, dead, superseded, withdrawn
+    status       TEXT    NOT NULL,     -- waiting, held, delivered, dead, superseded or withdrawn
     reason       TEXT,
     tries        INTEGER NOT NULL DEFAULT 0,
     settled_at   INTEGER
 );
 -- A lane in its order. Only what waits is in here, so it stays small.
 CREATE INDEX delivery_waiting ON delivery (member_id, at, id) WHERE status = 'waiting';
+-- What people look for.
+CREATE INDEX delivery_open ON delivery (status, id) WHERE status IN ('waiting', 'held', 'dead');
+CREATE INDEX delivery_of_event ON delivery (event_id);
 
 CREATE TABLE attempt (
     delivery_id INTEGER NOT NULL REFERENCES delivery (id),
@@ -91,7 +122,8 @@ CREATE TABLE attempt (
     outcome     TEXT    NOT NULL,
     status      INTEGER,
     code        TEXT,
-    request_id  TEXT
+    request_id  TEXT,
+    detail      TEXT                   -- WeChat Pay's message, or what broke
 );
 CREATE INDEX attempt_of_delivery ON attempt (delivery_id);
 

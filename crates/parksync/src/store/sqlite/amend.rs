@@ -1,0 +1,132 @@
+//! Corrections and cancellations of records, inside a transaction.
+
+use jiff::Timestamp;
+use rusqlite::OptionalExtension;
+
+use super::lanes::{self, Cause, Message};
+use super::{Failure, Tx, direction, millis, record, timestamp};
+use crate::domain::gate::{Direction, Read};
+use crate::domain::plate::Plate;
+use crate::domain::presence::{At, Undo, undo};
+use crate::store::vault::Tag;
+use crate::store::{Amend, Amended, GateEvent};
+
+/// An event that turned out wrong.
+struct Wrong {
+    id: i64,
+    visit: Option<i64>,
+    gate: Option<String>,
+    plate_tag: Tag,
+    plate: Option<Plate>,
+    crossing: At,
+}
+
+pub(super) fn amend(tx: &Tx<'_>, amend: &Amend) -> Result<Amended, Failure> {
+    let Some(wrong) = find(tx, amend)? else {
+        tx.count("amend", &amend.lot, "unknown-record", 1);
+        return Ok(Amended::UnknownRecord);
+    };
+    if amend.plate.as_ref().is_some_and(|plate| tx.vault.plate_tag(plate) == wrong.plate_tag) {
+        return Ok(Amended::Unchanged);
+    }
+    undo_event(tx, amend, &wrong)?;
+    let word = if amend.plate.is_some() { "corrected" } else { "cancelled" };
+    tx.db
+        .prepare_cached("UPDATE event SET recorded = ?2, record_tag = NULL WHERE id = ?1")?
+        .execute((wrong.id, word))?;
+    tx.count("amend", &amend.lot, word, 1);
+    let Some(plate) = &amend.plate else { return Ok(Amended::Cancelled) };
+    let event = GateEvent {
+        circle: amend.circle.clone(),
+        lot: amend.lot.clone(),
+        gate: wrong.gate.clone(),
+        read: Read {
+            plate: plate.clone(),
+            state: wrong.crossing.state,
+            at: wrong.crossing.at,
+            time_source: crate::domain::gate::TimeSource::Sender,
+            record_id: Some(amend.record_id.clone()),
+            device: None,
+            replayed: false,
+        },
+        // The car crossed when it was read, and the right plate is news now: its age is not the sender's delay.
+        received_at: amend.received_at.min(wrong.crossing.at + amend.policy.backdated_after),
+        policy: amend.policy,
+    };
+    Ok(Amended::Corrected(record::record(tx, &event)?))
+}
+
+/// The latest event of a sender's record.
+fn find(tx: &Tx<'_>, amend: &Amend) -> Result<Option<Wrong>, Failure> {
+    type Row = (i64, Option<i64>, Option<String>, Tag, Option<Vec<u8>>, String, i64);
+    let tag = record::record_tag(tx, &amend.circle, &amend.lot, &amend.record_id);
+    let row: Option<Row> = tx
+        .db
+        .prepare_cached(
+            "SELECT id, visit_id, gate, plate_tag, plate_sealed, state, at FROM event
+             WHERE record_tag = ?1 ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row([tag], |row| row.try_into())
+        .optional()?;
+    row.map(|(id, visit, gate, plate_tag, plate, state, at)| {
+        Ok(Wrong {
+            id,
+            visit,
+            gate,
+            plate_tag,
+            plate: plate.map(|sealed| tx.vault.open_plate(&sealed)).transpose()?,
+            crossing: At { state: direction(&state)?, at: timestamp(at)? },
+        })
+    })
+    .transpose()
+}
+
+/// Takes back what the wrong event did: its visit, and what its members' lanes told or would tell.
+fn undo_event(tx: &Tx<'_>, amend: &Amend, wrong: &Wrong) -> Result<(), Failure> {
+    match wrong.crossing.state {
+        Direction::In => {
+            tx.db
+                .prepare_cached("UPDATE visit SET ended = 'cancelled', forget_from = ?2 WHERE id = ?1 AND left_at IS NULL")?
+                .execute((wrong.visit, millis(amend.received_at)))?;
+        }
+        Direction::Out => {
+            tx.db
+                .prepare_cached(
+                    "UPDATE visit SET left_lot = NULL, left_at = NULL, ended = NULL, forget_from = NULL
+                     WHERE id = ?1 AND entered_at IS NOT NULL AND left_at = ?2",
+                )?
+                .execute((wrong.visit, millis(wrong.crossing.at)))?;
+        }
+    }
+    let Some(plate) = &wrong.plate else { return Ok(()) };
+    let deliveries: Vec<(i64, i64, String)> = tx
+        .db
+        .prepare_cached("SELECT id, member_id, status FROM delivery WHERE event_id = ?1")?
+        .query_map([wrong.id], |row| row.try_into())?
+        .collect::<Result<_, _>>()?;
+    for (delivery, member, status) in deliveries {
+        let why = "the record was corrected or cancelled before it was told";
+        let waits = status == "waiting" && lanes::remove(tx, &amend.circle, delivery, why, amend.received_at)?;
+        let told = record::told(tx, member, &wrong.plate_tag)?;
+        match undo(told, wrong.crossing, waits) {
+            Undo::TellOut => {
+                let message = Message {
+                    event_id: wrong.id,
+                    plate,
+                    plate_tag: wrong.plate_tag,
+                    state: Direction::Out,
+                    at: amended_at(amend, wrong.crossing.at),
+                    cause: if amend.plate.is_some() { Cause::Correction } else { Cause::Cancellation },
+                };
+                lanes::queue(tx, &amend.circle, member, &message, amend.received_at, amend.received_at)?;
+            }
+            Undo::Remove | Undo::Nothing => {}
+        }
+    }
+    Ok(())
+}
+
+/// The time of the exit that takes an entry back: when the correction came, never before the entry itself.
+fn amended_at(amend: &Amend, crossing: Timestamp) -> Timestamp {
+    amend.received_at.max(crossing)
+}

@@ -1,0 +1,459 @@
+//! Claim and settle, inside a transaction; and the holds that pause a circle or a merchant.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::lanes::{leave_waiting, refresh};
+use super::{Failure, Tx, direction, millis, timestamp};
+use crate::domain::delivery::{Delivery, Outcome, Scope, Verdict, probe_after};
+use crate::domain::member::MemberKey;
+use crate::store::vault::Tag;
+use crate::store::{ClaimRequest, Hold, Lease, Settled};
+
+/// How long after a probe without an answer the next one goes.
+const PROBE_AGAIN_MS: i64 = 15_000;
+
+/// Makes circles known, with the merchants that sign for them.
+pub(super) fn set_circles(tx: &Tx<'_>, circles: &[(String, String)]) -> Result<(), Failure> {
+    for (name, merchant) in circles {
+        tx.db
+            .prepare_cached(
+                "INSERT INTO circle (name, merchant) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET merchant = excluded.merchant",
+            )?
+            .execute((name, merchant))?;
+    }
+    Ok(())
+}
+
+/// Frees what a killed process held. What was in flight has an unknown outcome and stays the head of its lane.
+pub(super) fn free_all(tx: &Tx<'_>) -> Result<(), Failure> {
+    tx.db.execute("UPDATE lane SET claimed = 0, due_at = 0 WHERE claimed = 1", [])?;
+    tx.db.execute("UPDATE hold SET probing = 0", [])?;
+    Ok(())
+}
+
+/// A circle with something in its lanes.
+struct Circle {
+    id: i64,
+    name: String,
+    merchant: String,
+}
+
+/// The circles that have a lane with a time, in their order. One seek each, however long their lanes are.
+fn active_circles(db: &Connection) -> Result<Vec<Circle>, Failure> {
+    let mut next = db.prepare_cached(
+        "SELECT c.id, c.name, c.merchant FROM circle c
+         WHERE c.id = (SELECT min(circle_id) FROM lane WHERE due_at IS NOT NULL AND circle_id > ?1)",
+    )?;
+    let mut circles = Vec::new();
+    let mut after = i64::MIN;
+    while let Some((id, name, merchant)) = next.query_row([after], |row| row.try_into()).optional()? {
+        circles.push(Circle { id, name, merchant });
+        after = id;
+    }
+    Ok(circles)
+}
+
+/// When the next lane that may be claimed is due. A circle on hold is due when its probe is.
+pub(super) fn next_due(db: &Connection) -> Result<Option<Timestamp>, Failure> {
+    let holds = Holds::load(db)?;
+    let mut earliest = db.prepare_cached("SELECT min(due_at) FROM lane WHERE circle_id = ?1 AND due_at IS NOT NULL")?;
+    let mut next: Option<i64> = None;
+    for circle in active_circles(db)? {
+        let mut due: Option<i64> = earliest.query_row([circle.id], |row| row.get(0))?;
+        if let Some(hold) = holds.over(&circle) {
+            due = hold.probe_at.filter(|_| !hold.probing).and_then(|probe| due.map(|due| due.max(probe)));
+        }
+        next = [next, due].into_iter().flatten().min();
+    }
+    next.map(timestamp).transpose()
+}
+
+/// Takes lanes that are due, the same share for every circle; what one circle does not need, the others get.
+pub(super) fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lease>, Failure> {
+    let mut holds = Holds::load(tx.db)?;
+    let mut circles = active_circles(tx.db)?;
+    if circles.is_empty() || request.limit == 0 {
+        return Ok(Vec::new());
+    }
+    // With more circles than places, each turn begins with another one.
+    let first = usize::try_from(request.turn % circles.len() as u64).unwrap_or(0);
+    circles.rotate_left(first);
+    let mut allowed = request.allowed.clone();
+    let mut left = request.limit;
+    let mut leases = Vec::new();
+    let share = (request.limit / u32::try_from(circles.len()).unwrap_or(u32::MAX)).max(1);
+    for quota in [share, u32::MAX] {
+        for circle in &circles {
+            let allowance = allowed.get(&circle.merchant).copied().unwrap_or(u32::MAX);
+            let mut most = quota.min(left).min(allowance);
+            if let Some(hold) = holds.over_mut(circle) {
+                let probes = hold.probe_at.is_some_and(|at| at <= millis(request.now)) && !hold.probing;
+                most = most.min(u32::from(probes));
+            }
+            if most == 0 {
+                continue;
+            }
+            let claimed = claim_of(tx, circle, request.now, most, &mut leases)?;
+            left -= claimed;
+            if let Some(allowance) = allowed.get_mut(&circle.merchant) {
+                *allowance -= claimed;
+            }
+            if let Some(hold) = holds.over_mut(circle).filter(|_| claimed > 0) {
+                hold.probing = true;
+                tx.db
+                    .prepare_cached("UPDATE hold SET probing = 1 WHERE scope = ?1 AND name = ?2")?
+                    .execute((hold.scope, &hold.name))?;
+            }
+        }
+    }
+    Ok(leases)
+}
+
+fn claim_of(tx: &Tx<'_>, circle: &Circle, now: Timestamp, most: u32, leases: &mut Vec<Lease>) -> Result<u32, Failure> {
+    let due: Vec<(i64, Option<i64>, i64)> = tx
+        .db
+        .prepare_cached(
+            "SELECT member_id, head_id, epoch FROM lane WHERE circle_id = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
+        )?
+        .query_map((circle.id, millis(now), most), |row| row.try_into())?
+        .collect::<Result<_, _>>()?;
+    let mut claimed = 0;
+    for (lane, head, epoch) in due {
+        let Some((head, plate_tag)) = load_head(tx, lane, head)? else {
+            // The head was settled in another way (withdrawn while it was to be repeated): look for the next one.
+            tx.db.prepare_cached("UPDATE lane SET head_id = NULL WHERE member_id = ?1")?.execute([lane])?;
+            refresh(tx, lane)?;
+            continue;
+        };
+        tx.db
+            .prepare_cached(
+                "UPDATE lane SET claimed = 1, epoch = epoch + 1, due_at = NULL, head_id = ?2 WHERE member_id = ?1",
+            )?
+            .execute((lane, head.id))?;
+        tx.db
+            .prepare_cached(
+                "INSERT INTO told (member_id, plate_tag, state, at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (member_id, plate_tag) DO UPDATE SET state = excluded.state, at = excluded.at
+                 WHERE excluded.at >= told.at",
+            )?
+            .execute((lane, plate_tag, head.state.as_str(), millis(head.at)))?;
+        leases.push(Lease { lane, epoch: epoch + 1, merchant: circle.merchant.clone(), head });
+        claimed += 1;
+    }
+    Ok(claimed)
+}
+
+/// The head of a lane: the message that has to be repeated, else the earliest one that waits.
+fn load_head(tx: &Tx<'_>, lane: i64, head: Option<i64>) -> Result<Option<(Delivery, Tag)>, Failure> {
+    type Row = (i64, Tag, Vec<u8>, String, i64, i64, u32, String, String, Vec<u8>);
+    const BY_ID: &str = "SELECT d.id, d.plate_tag, d.plate_sealed, d.state, d.at, d.enqueued_at, d.tries,
+                                m.circle, m.appid, m.openid_sealed
+                         FROM delivery d JOIN member m ON m.id = d.member_id WHERE d.id = ?1 AND d.status = 'waiting'";
+    const EARLIEST: &str = "SELECT d.id, d.plate_tag, d.plate_sealed, d.state, d.at, d.enqueued_at, d.tries,
+                                   m.circle, m.appid, m.openid_sealed
+                            FROM delivery d JOIN member m ON m.id = d.member_id
+                            WHERE d.member_id = ?1 AND d.status = 'waiting' ORDER BY d.at, d.id LIMIT 1";
+    let (sql, key) = head.map_or((EARLIEST, lane), |head| (BY_ID, head));
+    let row: Option<Row> = tx.db.prepare_cached(sql)?.query_row([key], |row| row.try_into()).optional()?;
+    let Some((id, plate_tag, plate, state, at, enqueued_at, tries, circle, appid, openid)) = row else {
+        return Ok(None);
+    };
+    let delivery = Delivery {
+        id,
+        member: MemberKey { circle, appid, openid: tx.vault.open_openid(&openid)? },
+        plate: tx.vault.open_plate(&plate)?,
+        state: direction(&state)?,
+        at: timestamp(at)?,
+        enqueued_at: timestamp(enqueued_at)?,
+        tries,
+    };
+    Ok(Some((delivery, plate_tag)))
+}
+
+pub(super) fn settle(tx: &Tx<'_>, settled: &[Settled]) -> Result<usize, Failure> {
+    let mut lost = 0;
+    for one in settled {
+        if !settle_one(tx, one)? {
+            lost += 1;
+        }
+    }
+    Ok(lost)
+}
+
+fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
+    let Lease { lane, epoch, head, .. } = &one.lease;
+    let freed = tx
+        .db
+        .prepare_cached("UPDATE lane SET claimed = 0, head_id = NULL WHERE member_id = ?1 AND epoch = ?2 AND claimed = 1")?
+        .execute((lane, epoch))?;
+    if freed == 0 {
+        return Ok(false);
+    }
+    write_attempt(tx, one)?;
+    let circle = &head.member.circle;
+    let now = millis(one.began_at) + one.took_ms;
+    match &one.verdict {
+        Verdict::Delivered => {
+            let waited = finish(tx, head.id, "delivered", None, now)?;
+            if waited == 0 {
+                // Withdrawn while it was in flight: it reached WeChat Pay all the same, so say so.
+                tx.db
+                    .prepare_cached("UPDATE delivery SET status = 'delivered', settled_at = ?2 WHERE id = ?1")?
+                    .execute((head.id, now))?;
+                tx.count("delivery", circle, "withdrawn", -1);
+                tx.count("delivery", circle, "delivered", 1);
+            }
+            leave_waiting(tx, circle, "delivered", waited);
+        }
+        Verdict::Dead { reason } => {
+            let waited = finish(tx, head.id, "dead", Some(reason), now)?;
+            leave_waiting(tx, circle, "dead", waited);
+        }
+        Verdict::RetryAt { at, counts } => {
+            tx.count("retry", circle, outcome_word(&one.outcome), 1);
+            repeat(tx, *lane, head.id, millis(*at), *counts)?;
+        }
+        Verdict::Hold { scope, reason } => {
+            tx.count("retry", circle, "hold", 1);
+            let name = match scope {
+                Scope::Circle => circle,
+                Scope::Merchant => &one.lease.merchant,
+            };
+            if *scope == Scope::Circle {
+                // Its signature was good enough to be told what is wrong with the circle.
+                release(tx, Scope::Merchant, &one.lease.merchant)?;
+            }
+            pause(tx, *scope, name, reason, now)?;
+            // Due at once, and the head again: it is the next probe.
+            repeat(tx, *lane, head.id, now, false)?;
+        }
+    }
+    if answered(&one.verdict, &one.outcome) {
+        release(tx, Scope::Circle, circle)?;
+        release(tx, Scope::Merchant, &one.lease.merchant)?;
+    } else if !matches!(one.verdict, Verdict::Hold { .. }) {
+        // A probe that told nothing: another one goes soon.
+        tx.db
+            .prepare_cached(
+                "UPDATE hold SET probing = 0, probe_at = ?3
+                 WHERE probing = 1 AND ((scope = 'circle' AND name = ?1) OR (scope = 'merchant' AND name = ?2))",
+            )?
+            .execute((circle, &one.lease.merchant, now + PROBE_AGAIN_MS))?;
+    }
+    refresh(tx, *lane)?;
+    Ok(true)
+}
+
+/// Whether the set-up of the account was good enough for WeChat Pay to judge the message itself.
+fn answered(verdict: &Verdict, outcome: &Outcome) -> bool {
+    match verdict {
+        Verdict::Delivered => true,
+        Verdict::Dead { .. } => matches!(outcome, Outcome::Refused { .. }),
+        Verdict::RetryAt { .. } | Verdict::Hold { .. } => false,
+    }
+}
+
+fn repeat(tx: &Tx<'_>, lane: i64, delivery: i64, due_at: i64, counts: bool) -> Result<(), Failure> {
+    let waits = tx
+        .db
+        .prepare_cached("UPDATE delivery SET tries = tries + ?2 WHERE id = ?1 AND status = 'waiting'")?
+        .execute((delivery, counts))?;
+    if waits > 0 {
+        tx.db
+            .prepare_cached("UPDATE lane SET head_id = ?2, due_at = ?3 WHERE member_id = ?1")?
+            .execute((lane, delivery, due_at))?;
+    }
+    Ok(())
+}
+
+fn finish(tx: &Tx<'_>, id: i64, status: &str, reason: Option<&str>, now: i64) -> Result<usize, Failure> {
+    Ok(tx
+        .db
+        .prepare_cached(
+            "UPDATE delivery SET status = ?2, reason = ?3, settled_at = ?4, tries = tries + 1
+             WHERE id = ?1 AND status = 'waiting'",
+        )?
+        .execute((id, status, reason, now))?)
+}
+
+fn write_attempt(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
+    let (status, code, request_id, detail) = match &one.outcome {
+        Outcome::Accepted { request_id } => (None, None, Some(request_id), None),
+        Outcome::Refused { status, code, message, request_id, .. } => {
+            (Some(*status), Some(code), Some(request_id), Some(message))
+        }
+        Outcome::Unknown { why } | Outcome::NotSent { why } | Outcome::Unbuildable { why } => {
+            (None, None, None, Some(why))
+        }
+        Outcome::Expired => return Ok(()),
+    };
+    tx.db
+        .prepare_cached(
+            "INSERT INTO attempt (delivery_id, began_at, took_ms, outcome, status, code, request_id, detail)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute((
+            one.lease.head.id,
+            millis(one.began_at),
+            one.took_ms,
+            outcome_word(&one.outcome),
+            status,
+            code,
+            request_id,
+            detail,
+        ))?;
+    Ok(())
+}
+
+const fn outcome_word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Accepted { .. } => "accepted",
+        Outcome::Refused { .. } => "refused",
+        Outcome::Unknown { .. } => "unknown",
+        Outcome::NotSent { .. } => "not-sent",
+        Outcome::Unbuildable { .. } => "unbuildable",
+        Outcome::Expired => "expired",
+    }
+}
+
+/// Pauses a circle or merchant after a refusal of its set-up, or puts the next probe off when it pauses already.
+fn pause(tx: &Tx<'_>, scope: Scope, name: &str, reason: &str, now: i64) -> Result<(), Failure> {
+    let known: Option<(u32, Option<i64>)> = tx
+        .db
+        .prepare_cached("SELECT probes, probe_at FROM hold WHERE scope = ?1 AND name = ?2")?
+        .query_row((scope_word(scope), name), |row| row.try_into())
+        .optional()?;
+    let by_hand = matches!(known, Some((_, None)));
+    if by_hand {
+        return Ok(());
+    }
+    let (probes, due) = known.map_or((0, i64::MIN), |(probes, due)| (probes + 1, due.unwrap_or(i64::MIN)));
+    // Calls that were under way when the first refusal came are no probes.
+    if now < due {
+        return Ok(());
+    }
+    let wait = probe_after(probes).as_millis();
+    let probe_at = now + i64::try_from(wait).unwrap_or(60_000);
+    tx.db
+        .prepare_cached(
+            "INSERT INTO hold (scope, name, reason, since, probe_at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (scope, name) DO UPDATE
+             SET reason = excluded.reason, probes = probes + 1, probe_at = excluded.probe_at, probing = 0",
+        )?
+        .execute((scope_word(scope), name, reason, now, probe_at))?;
+    if known.is_none() {
+        tx.count("hold", name, scope_word(scope), 1);
+        tracing::error!(scope = scope_word(scope), name, reason, "deliveries pause: WeChat Pay refuses the set-up");
+    }
+    Ok(())
+}
+
+/// Ends a hold that a refusal made. One that a person made stays.
+fn release(tx: &Tx<'_>, scope: Scope, name: &str) -> Result<(), Failure> {
+    let released = tx
+        .db
+        .prepare_cached("DELETE FROM hold WHERE scope = ?1 AND name = ?2 AND probe_at IS NOT NULL")?
+        .execute((scope_word(scope), name))?;
+    if released > 0 {
+        tx.count("hold", name, scope_word(scope), -1);
+        tracing::warn!(scope = scope_word(scope), name, "deliveries go on: WeChat Pay accepts the set-up again");
+    }
+    Ok(())
+}
+
+/// A person pauses a circle or merchant. Nothing is probed.
+pub(super) fn hold_by_hand(tx: &Tx<'_>, scope: Scope, name: &str, reason: &str, now: Timestamp) -> Result<(), Failure> {
+    let known = tx
+        .db
+        .prepare_cached("SELECT 1 FROM hold WHERE scope = ?1 AND name = ?2")?
+        .exists((scope_word(scope), name))?;
+    tx.db
+        .prepare_cached(
+            "INSERT INTO hold (scope, name, reason, since) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (scope, name) DO UPDATE SET reason = excluded.reason, probe_at = NULL, probing = 0",
+        )?
+        .execute((scope_word(scope), name, reason, millis(now)))?;
+    if !known {
+        tx.count("hold", name, scope_word(scope), 1);
+    }
+    Ok(())
+}
+
+/// A person lets a circle or merchant go on. Says whether it paused.
+pub(super) fn release_by_hand(tx: &Tx<'_>, scope: Scope, name: &str) -> Result<bool, Failure> {
+    let released = tx
+        .db
+        .prepare_cached("DELETE FROM hold WHERE scope = ?1 AND name = ?2")?
+        .execute((scope_word(scope), name))?;
+    if released > 0 {
+        tx.count("hold", name, scope_word(scope), -1);
+        tx.woke.set(true);
+    }
+    Ok(released > 0)
+}
+
+/// Everything that pauses.
+pub(super) fn holds(db: &Connection) -> Result<Vec<Hold>, Failure> {
+    let rows: Vec<(String, String, String, i64, u32, Option<i64>)> = db
+        .prepare_cached("SELECT scope, name, reason, since, probes, probe_at FROM hold ORDER BY since")?
+        .query_map([], |row| row.try_into())?
+        .collect::<Result<_, _>>()?;
+    rows.into_iter()
+        .map(|(scope, name, reason, since, probes, probe_at)| {
+            Ok(Hold {
+                scope: if scope == "merchant" { Scope::Merchant } else { Scope::Circle },
+                name,
+                reason,
+                since: timestamp(since)?,
+                probes,
+                probe_at: probe_at.map(timestamp).transpose()?,
+            })
+        })
+        .collect()
+}
+
+pub(super) const fn scope_word(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Circle => "circle",
+        Scope::Merchant => "merchant",
+    }
+}
+
+/// The holds, as a claim needs them.
+struct Holds(HashMap<(&'static str, String), HeldNow>);
+
+struct HeldNow {
+    scope: &'static str,
+    name: String,
+    probe_at: Option<i64>,
+    probing: bool,
+}
+
+impl Holds {
+    fn load(db: &Connection) -> Result<Self, Failure> {
+        let rows: Vec<(String, String, Option<i64>, bool)> = db
+            .prepare_cached("SELECT scope, name, probe_at, probing FROM hold")?
+            .query_map([], |row| row.try_into())?
+            .collect::<Result<_, _>>()?;
+        let held = rows.into_iter().map(|(scope, name, probe_at, probing)| {
+            let scope = if scope == "merchant" { "merchant" } else { "circle" };
+            ((scope, name.clone()), HeldNow { scope, name, probe_at, probing })
+        });
+        Ok(Self(held.collect()))
+    }
+
+    /// The hold that counts for a circle: its merchant's, else its own.
+    fn over(&self, circle: &Circle) -> Option<&HeldNow> {
+        self.0.get(&("merchant", circle.merchant.clone())).or_else(|| self.0.get(&("circle", circle.name.clone())))
+    }
+
+    fn over_mut(&mut self, circle: &Circle) -> Option<&mut HeldNow> {
+        let merchant = ("merchant", circle.merchant.clone());
+        let key = if self.0.contains_key(&merchant) { merchant } else { ("circle", circle.name.clone()) };
+        self.0.get_mut(&key)
+    }
+}
