@@ -71,7 +71,20 @@ impl Failure {
         self
     }
 
+    /// The reader of our output went away (`| head`): that is the end of the work, and no word is worth saying.
+    fn silent() -> Self {
+        Self {
+            exit: Exit::Done,
+            error: String::new(),
+            causes: Vec::new(),
+            hint: None,
+        }
+    }
+
     fn text(&self) -> String {
+        if self.error.is_empty() {
+            return String::new();
+        }
         let mut text = format!("error: {}\n", self.error);
         for cause in &self.causes {
             let _ = writeln!(text, "cause: {cause}");
@@ -85,7 +98,9 @@ impl Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        // The reader of our output went away (`| head`): that is the end of the work, not a fault worth a word.
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::silent();
+        }
         Self::new(Exit::Unexpected, "cannot read the input or write the output").cause(error.to_string())
     }
 }
@@ -208,7 +223,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
 }
 
 fn load(path: &std::path::Path) -> Result<Config, Failure> {
-    crate::config::load(path, std::env::vars()).map_err(|error| {
+    crate::config::load(path, environment()).map_err(|error| {
         let missing =
             matches!(&error, ConfigError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
         let failure = Failure::new(Exit::Configuration, error.to_string());
@@ -219,6 +234,14 @@ fn load(path: &std::path::Path) -> Result<Config, Failure> {
         } else {
             failure.hint("`parksync config print --default` shows every setting with its meaning")
         }
+    })
+}
+
+/// The settings in the environment. A value that is no text is refused where it is used, not here.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with("PARKSYNC__"))?;
+        Some((name, value.to_string_lossy().into_owned()))
     })
 }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use sections::{
-    ApiKey, Circle, Config, Delivery, Gate, GateDirection, Log, LogFormat, LimitSettings, Lot, Merchant, PolicySettings, RetentionSettings, Role, Server,
-    StoreFile, VaultFile, Zone,
+    ApiKey, Circle, Config, Delivery, Gate, GateDirection, LimitSettings, Log, LogFormat, Lot, Merchant,
+    PolicySettings, RetentionSettings, Role, Server, StoreFile, VaultFile, Zone,
 };
 
 /// The reference: every setting with its default.
@@ -94,10 +94,28 @@ fn problems(config: &Config) -> Vec<String> {
             say(format!("{what}: cannot read {}: {error}", file.display()));
         }
     }
+    let mut secrets: BTreeSet<String> = BTreeSet::new();
     for key in &config.api_key {
-        if let Ok(secret) = read_secret(&key.key_file)
-            && secret.chars().count() < 24
+        let secret = match read_secret(&key.key_file) {
+            Ok(secret) => secret,
+            Err(why) => {
+                say(format!("api_key \"{}\": {why}", key.name));
+                continue;
+            }
+        };
+        if secret
+            .chars()
+            .any(|character| character.is_whitespace() || character.is_control())
         {
+            say(format!(
+                "api_key \"{}\": the key in {} holds blanks",
+                key.name,
+                key.key_file.display()
+            ));
+        } else if !secrets.insert(secret.clone()) {
+            say(format!("api_key \"{}\": another one has the same key", key.name));
+        }
+        if secret.chars().count() < 24 {
             say(format!(
                 "api_key \"{}\": the key in {} is shorter than 24 characters",
                 key.name,
@@ -153,7 +171,7 @@ fn problems(config: &Config) -> Vec<String> {
         say(format!("gate \"{}\": there is no lot \"{}\"", gate.id, gate.lot));
     }
     for id in lots.iter().copied().chain(config.gate.iter().map(|gate| &*gate.id)) {
-        if id.is_empty()
+        if matches!(id, "" | "." | "..")
             || !id
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
@@ -167,41 +185,66 @@ fn problems(config: &Config) -> Vec<String> {
         if let Some(outer) = lot.inside_of.as_deref()
             && (outer == lot.id || !lots.contains(outer))
         {
-            say(format!("lot \"{}\": inside_of names \"{outer}\", which is no other lot", lot.id));
+            say(format!(
+                "lot \"{}\": inside_of names \"{outer}\", which is no other lot",
+                lot.id
+            ));
         }
     }
     if !(config.delivery.calls_per_second > 0.0 && config.delivery.calls_per_second <= 100_000.0) {
         say("delivery.calls_per_second is not between 0 and 100,000".to_owned());
     }
     if u64::from(config.retention.strangers_h) > u64::from(config.retention.visits_d) * 24 {
-        say("retention.strangers_h is longer than retention.visits_d: strangers would be kept longer than members".to_owned());
-    }
-    if config.limits.free_disk_percent > 90 {
-        say("limits.free_disk_percent is over 90: nothing would ever be taken".to_owned());
-    }
-    if config.delivery.max_in_flight == 0 {
-        say("delivery.max_in_flight is 0: nothing would ever be sent".to_owned());
+        say(
+            "retention.strangers_h is longer than retention.visits_d: strangers would be kept longer than members"
+                .to_owned(),
+        );
     }
     if config.delivery.request_timeout_ms < config.delivery.connect_timeout_ms {
         say("delivery.request_timeout_ms is shorter than delivery.connect_timeout_ms".to_owned());
     }
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.level) {
+        say(format!("log.level: {error}"));
+    }
+    for (key, value, least, most) in ranges(config) {
+        if !(least..=most).contains(&value) {
+            say(format!("{key} is {value}; it lies between {least} and {most}"));
+        }
+    }
     problems
 }
 
+/// The numbers that have bounds: name, value, least, most.
+fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
+    const DAY_S: u64 = 86_400;
+    let (delivery, policy) = (&config.delivery, &config.policy);
+    vec![
+        ("delivery.max_in_flight", delivery.max_in_flight as u64, 1, 4096),
+        ("delivery.connect_timeout_ms", delivery.connect_timeout_ms, 50, 60_000),
+        ("delivery.request_timeout_ms", delivery.request_timeout_ms, 100, 120_000),
+        ("delivery.time_to_live_h", delivery.time_to_live_h.into(), 1, 24 * 7),
+        ("policy.merge_window_s", policy.merge_window_s.into(), 0, DAY_S),
+        ("policy.backdated_after_s", policy.backdated_after_s.into(), 10, DAY_S),
+        ("policy.backdated_settle_s", policy.backdated_settle_s.into(), 0, 3600),
+        ("policy.hold_in_after_h", policy.hold_in_after_h.into(), 1, 24 * 30),
+        ("policy.future_tolerance_s", policy.future_tolerance_s.into(), 0, 3600),
+        ("policy.settle_s", policy.settle_s.into(), 0, 600),
+        ("policy.max_stay_h", policy.max_stay_h.into(), 1, 24 * 365),
+        ("retention.strangers_h", config.retention.strangers_h.into(), 1, 24 * 30),
+        ("retention.visits_d", config.retention.visits_d.into(), 1, 180),
+        ("limits.waiting", config.limits.waiting, 1, 100_000_000),
+        ("limits.free_disk_percent", config.limits.free_disk_percent, 0, 90),
+    ]
+}
+
 fn files(config: &Config) -> impl Iterator<Item = (String, PathBuf)> {
-    let keys = config
-        .api_key
-        .iter()
-        .map(|key| (format!("api_key \"{}\"", key.name), key.key_file.clone()));
     let merchants = config.merchant.iter().flat_map(|merchant| {
         merchant
             .files()
             .map(|file| (format!("merchant \"{}\"", merchant.mchid), file.clone()))
             .collect::<Vec<_>>()
     });
-    std::iter::once(("vault".to_owned(), config.vault.key_file.clone()))
-        .chain(keys)
-        .chain(merchants)
+    std::iter::once(("vault".to_owned(), config.vault.key_file.clone())).chain(merchants)
 }
 
 fn unique<'a>(what: &str, ids: impl Iterator<Item = &'a str>, say: &mut impl FnMut(String)) -> BTreeSet<&'a str> {

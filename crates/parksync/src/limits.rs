@@ -10,12 +10,18 @@ pub const EVENTS_BODY_BYTES: usize = 2 * 1024 * 1024;
 pub const ADMIN_BODY_BYTES: usize = 256 * 1024;
 /// Requests that are worked on at one time; more are told to come back.
 pub const REQUESTS: usize = 1024;
-/// Memory for the bodies of all requests together, in KiB; more wait for their turn.
+/// A body up to this size needs no room of its own.
+pub const SMALL_BODY_BYTES: usize = 64 * 1024;
+/// Memory for all larger bodies together, in KiB; beyond it senders are told to come back.
 pub const BODIES_KIB: u32 = 256 * 1024;
+/// Connections from one address. A car park behind one address has dozens of cameras, not thousands.
+pub const CONNECTIONS_PER_PEER: usize = CONNECTIONS / 4;
+/// How long a new connection may stay silent before its first request.
+pub const FIRST_BYTE: Duration = Duration::from_secs(10);
 /// Connections that are open at one time; more wait in the system's queue.
 pub const CONNECTIONS: usize = 4096;
 /// How long a connection may stay without a request. Cameras with heartbeats send one every 5 to 30 s.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+pub const KEEP_ALIVE: Duration = Duration::from_secs(35);
 /// Plates that one request may bind.
 pub const PLATES_PER_MEMBER: usize = 20;
 /// Members in one page of a list.
@@ -24,6 +30,8 @@ pub const MEMBERS_PER_PAGE: u32 = 500;
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Lanes taken in one claim.
 pub const CLAIM: u32 = 256;
+/// How long a stop tries to write down what the last calls came to.
+pub const SETTLE_AT_STOP_MS: i64 = 10_000;
 /// What a sender is told to wait when the store cannot take its message.
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
 

@@ -1,5 +1,6 @@
 //! Every metric name, and how the store's counters become Prometheus text. Labels name lots and circles, never a car or a member.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -26,11 +27,22 @@ struct OfCircle {
     word: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfHold {
+    scope: String,
+    name: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfCode {
+    code: String,
+}
+
 /// Writes all metrics.
 ///
 /// # Errors
 /// The text cannot be written.
-pub fn encode(counters: &[Counter], text: &mut String) -> fmt::Result {
+pub fn encode(counters: &[Counter], refused: &BTreeMap<&'static str, u64>, text: &mut String) -> fmt::Result {
     let events = Family::<OfLot, Total>::default();
     let never = Family::<OfLot, Total>::default();
     let visits = Family::<OfLot, Total>::default();
@@ -38,6 +50,16 @@ pub fn encode(counters: &[Counter], text: &mut String) -> fmt::Result {
     let deliveries = Family::<OfCircle, Total>::default();
     let retries = Family::<OfCircle, Total>::default();
     let waiting = Family::<OfCircle, Gauge>::default();
+    let amended = Family::<OfLot, Total>::default();
+    let holds = Family::<OfHold, Gauge>::default();
+    let refusals = Family::<OfCode, Total>::default();
+    for (code, count) in refused {
+        refusals
+            .get_or_create(&OfCode {
+                code: (*code).to_owned(),
+            })
+            .inc_by(*count);
+    }
     for Counter {
         name,
         scope,
@@ -59,6 +81,15 @@ pub fn encode(counters: &[Counter], text: &mut String) -> fmt::Result {
             "never" => drop(never.get_or_create(&of_lot()).inc_by(total)),
             "visit" => drop(visits.get_or_create(&of_lot()).inc_by(total)),
             "clock" => drop(clocks.get_or_create(&of_lot()).inc_by(total)),
+            "amend" => drop(amended.get_or_create(&of_lot()).inc_by(total)),
+            "hold" => drop(
+                holds
+                    .get_or_create(&OfHold {
+                        scope: word.clone(),
+                        name: scope.clone(),
+                    })
+                    .set(*value),
+            ),
             "delivery" => drop(deliveries.get_or_create(&of_circle()).inc_by(total)),
             "retry" => drop(retries.get_or_create(&of_circle()).inc_by(total)),
             "waiting" => drop(waiting.get_or_create(&of_circle()).set(*value)),
@@ -78,6 +109,17 @@ pub fn encode(counters: &[Counter], text: &mut String) -> fmt::Result {
     );
     registry.register("visits", "Visits with an end that was not seen", visits);
     registry.register("clock_ahead", "Events whose sender's clock was wrong", clocks);
+    registry.register(
+        "amendments",
+        "Records that senders corrected or cancelled, by what became of them",
+        amended,
+    );
+    registry.register("held", "Circles and merchants whose deliveries pause", holds);
+    registry.register(
+        "refused_requests",
+        "Requests that were refused since the start, by code",
+        refusals,
+    );
     registry.register(
         "deliveries",
         "Messages to WeChat Pay that are settled, by how",
@@ -108,6 +150,7 @@ mod tests {
 
         encode(
             &[counter("event", "merged", 3), counter("waiting", "waiting", 5)],
+            &BTreeMap::new(),
             &mut text,
         )
         .unwrap();

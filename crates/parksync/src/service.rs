@@ -25,7 +25,7 @@ use crate::ingest::Source;
 use crate::store::Store;
 use crate::store::sqlite::{OpenError, ServeLock, SqliteStore};
 use crate::store::vault::Vault;
-use crate::web::pressure::{Bounds, Pressure};
+use crate::web::pressure::{self, Pressure};
 use crate::web::{self, Access, Gate, Lot, Site, Web};
 
 /// Why the service does not start.
@@ -81,8 +81,14 @@ impl Service {
         let access = access(config)?;
         let store = Arc::new(SqliteStore::open(&config.store.path, Arc::new(vault(config)?))?);
         let lock = store.serve(&config.store.path).await?;
-        let circles = config.circle.iter().map(|circle| (circle.id.clone(), circle.merchant.clone()));
-        store.set_circles(circles.collect()).await.map_err(|error| StartError::Circles(error.to_string()))?;
+        let circles = config
+            .circle
+            .iter()
+            .map(|circle| (circle.id.clone(), circle.merchant.clone()));
+        store
+            .set_circles(circles.collect())
+            .await
+            .map_err(|error| StartError::Circles(error.to_string()))?;
         let listener = TcpListener::bind(config.server.listen)
             .await
             .map_err(|source| StartError::Listen {
@@ -115,20 +121,22 @@ impl Service {
         let (stop_web, stop_worker) = (CancellationToken::new(), CancellationToken::new());
         let worker_ended = CancellationToken::new();
         let worker = run_worker(worker, janitor, stop_worker.clone(), worker_ended.clone().drop_guard())?;
-        let pressure = Arc::new(Pressure::default());
-        let bounds = Bounds {
+        let watched = Arc::new(Pressure::default());
+        let bounds = pressure::Bounds {
             waiting: config.limits.waiting,
             folder: config.store.path.parent().map(Path::to_path_buf).unwrap_or_default(),
             free_bytes: config.limits.free_disk_mib * 1024 * 1024,
             free_percent: config.limits.free_disk_percent,
         };
-        tokio::spawn(Arc::clone(&pressure).watch(store.clone(), bounds, stop_web.clone()));
+        tokio::spawn(Arc::clone(&watched).watch(store.clone(), bounds, stop_web.clone()));
         let router = web::router(Web {
             store: store.clone(),
             clock,
             access: Arc::new(access),
             site: Arc::new(site(config)),
-            pressure,
+            pressure: watched,
+            bounds: Arc::default(),
+            refused: Arc::default(),
         });
         let web = tokio::spawn(listener::serve(listener, router, stop_web.clone()));
         info!(%address, "parksync serves");
@@ -183,7 +191,12 @@ fn lot_rules(config: &Config, lot: &config::Lot) -> LotRules {
 }
 
 /// Deliveries have a runtime of their own: a signature takes most of a millisecond, and a camera must not wait for it.
-fn run_worker(worker: Worker, janitor: Janitor, stop: CancellationToken, ended: DropGuard) -> Result<JoinHandle<()>, StartError> {
+fn run_worker(
+    worker: Worker,
+    janitor: Janitor,
+    stop: CancellationToken,
+    ended: DropGuard,
+) -> Result<JoinHandle<()>, StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("delivery")
         .enable_all()

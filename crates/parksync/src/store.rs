@@ -139,7 +139,12 @@ impl ClaimRequest {
     /// Asks for lanes without regard to rates.
     #[must_use]
     pub fn new(now: Timestamp, limit: u32) -> Self {
-        Self { now, limit, turn: 0, allowed: HashMap::new() }
+        Self {
+            now,
+            limit,
+            turn: 0,
+            allowed: HashMap::new(),
+        }
     }
 }
 
@@ -286,7 +291,13 @@ pub trait Store: Send + Sync {
 
     /// Binds plates to a member, who is made when new. Cars that are inside are told at once. `sole`: the plates belong to nobody
     /// else any more.
-    async fn bind(&self, member: MemberKey, plates: Vec<Plate>, sole: bool, now: Timestamp) -> Result<Bound, StoreError>;
+    async fn bind(
+        &self,
+        member: MemberKey,
+        plates: Vec<Plate>,
+        sole: bool,
+        now: Timestamp,
+    ) -> Result<Bound, StoreError>;
 
     /// Takes plates from a member, all of them when `plates` is empty, and withdraws what waits for them.
     async fn unbind(&self, member: MemberKey, plates: Vec<Plate>, now: Timestamp) -> Result<Unbound, StoreError>;
@@ -332,6 +343,9 @@ pub trait Store: Send + Sync {
 
     /// Returns when something was written that may make a lane due. Another process may write, too: look by the clock as well.
     async fn changed(&self);
+
+    /// Writes something of no meaning, to see whether the database can be written.
+    async fn heartbeat(&self, now: Timestamp) -> Result<(), StoreError>;
 
     /// All counters.
     async fn counters(&self) -> Result<Vec<Counter>, StoreError>;

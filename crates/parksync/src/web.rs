@@ -11,8 +11,8 @@ mod members;
 pub mod pressure;
 mod problem;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -28,6 +28,7 @@ use pressure::Pressure;
 use problem::Problem;
 
 use crate::clock::Clock;
+use crate::domain::member::Appid;
 use crate::domain::presence::Policy;
 use crate::ingest::{Format, Source};
 use crate::limits;
@@ -46,13 +47,17 @@ pub struct Web {
     pub site: Arc<Site>,
     /// Whether more can be taken.
     pub pressure: Arc<Pressure>,
+    /// What all requests share.
+    pub bounds: Arc<Bounds>,
+    /// What was refused.
+    pub refused: Arc<Refused>,
 }
 
 /// Circles, lots and gates, as configured.
 #[derive(Debug, Default)]
 pub struct Site {
     /// The appid of each circle, by its id.
-    pub circles: HashMap<String, String>,
+    pub circles: HashMap<String, Appid>,
     /// Lots by id.
     pub lots: HashMap<String, Lot>,
 }
@@ -86,12 +91,14 @@ pub fn router(web: Web) -> Router {
     let gates = Router::new()
         .route("/v1/gates/{lot}/{gate}", post(gates::receive))
         .layer(DefaultBodyLimit::max(limits::GATE_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(web.clone(), roomy))
         .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| {
             allow(Role::Gate, state, request, next)
         }));
     let events = Router::new()
         .route("/v1/events", post(events::receive))
         .layer(DefaultBodyLimit::max(limits::EVENTS_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(web.clone(), roomy))
         .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| {
             allow(Role::Gate, state, request, next)
         }));
@@ -107,17 +114,13 @@ pub fn router(web: Web) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics));
-    let bounds = Bounds {
-        requests: Arc::new(Semaphore::new(limits::REQUESTS)),
-        body_kib: Arc::new(Semaphore::new(limits::BODIES_KIB as usize)),
-    };
     gates
         .merge(events)
         .merge(admin)
         .merge(open)
         .fallback(|| async { Problem::not_found("unknown-path", "there is nothing at this path") })
         .method_not_allowed_fallback(|| async { Problem::new(405, "wrong-method", "this path takes another method") })
-        .layer(middleware::from_fn_with_state(bounds, bounded))
+        .layer(middleware::from_fn_with_state(web.clone(), bounded))
         .with_state(web)
 }
 
@@ -129,38 +132,77 @@ async fn allow(role: Role, State(web): State<Web>, request: Request, next: Next)
     }
 }
 
-/// What all requests share.
-#[derive(Clone)]
-struct Bounds {
-    requests: Arc<Semaphore>,
-    body_kib: Arc<Semaphore>,
-}
-
-/// Keeps the number of requests, the memory of their bodies and the time of each within bounds.
-async fn bounded(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
-    let Ok(_turn) = bounds.requests.try_acquire() else {
-        return Problem::busy("too many requests are under way").into_response();
-    };
+/// Keeps the number of requests and the time of each within bounds, and counts what was refused.
+async fn bounded(State(web): State<Web>, request: Request, next: Next) -> Response {
     let handled = async {
-        // A few large bodies wait for one another; small ones pass beside them.
-        let _room = bounds.body_kib.acquire_many(body_kib(&request)).await;
-        next.run(request).await
+        let Ok(_turn) = web.bounds.requests.try_acquire() else {
+            return Problem::busy("too many requests are under way").into_response();
+        };
+        match tokio::time::timeout(limits::REQUEST_DEADLINE, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Problem::busy("the request could not be finished within its time; send it again").into_response(),
+        }
     };
-    match tokio::time::timeout(limits::REQUEST_DEADLINE, handled).await {
-        Ok(response) => response,
-        Err(_) => Problem::new(408, "too-slow", "the request did not arrive within its time").into_response(),
+    let response = handled.await;
+    if let Some(code) = response.extensions().get::<problem::Code>() {
+        web.refused.count(code.0);
     }
+    response
 }
 
-/// How much of a body may have to be kept: what it says, or the most that is taken.
-fn body_kib(request: &Request) -> u32 {
+/// Keeps the memory of large bodies within bounds. Small ones need no room: the number of requests bounds them.
+async fn roomy(State(web): State<Web>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let length = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
-    let bytes = length.unwrap_or(if chunked { limits::GATE_BODY_BYTES } else { 0 });
-    u32::try_from(bytes.min(limits::GATE_BODY_BYTES) / 1024).unwrap_or(u32::MAX) + 1
+    let bytes = length
+        .unwrap_or(if chunked { limits::GATE_BODY_BYTES } else { 0 })
+        .min(limits::GATE_BODY_BYTES);
+    if bytes <= limits::SMALL_BODY_BYTES {
+        return next.run(request).await;
+    }
+    let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+    match web.bounds.body_kib.try_acquire_many(kib) {
+        Ok(_room) => next.run(request).await,
+        Err(_) => Problem::busy("too many large messages arrive at once; send this one again").into_response(),
+    }
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct Bounds {
+    requests: Semaphore,
+    body_kib: Semaphore,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            requests: Semaphore::new(limits::REQUESTS),
+            body_kib: Semaphore::new(limits::BODIES_KIB as usize),
+        }
+    }
+}
+
+/// How many requests were refused, by code. In memory: a flood of them must not become a flood of commits.
+#[derive(Debug, Default)]
+pub struct Refused(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Refused {
+    fn count(&self, code: &'static str) {
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(code)
+            .or_default() += 1;
+    }
+
+    fn all(&self) -> BTreeMap<&'static str, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// `Retry-After`, in whole seconds.

@@ -39,7 +39,7 @@ pub(super) fn run(path: &Path, command: &ConfigCommand) -> Result<Exit, Failure>
             let roads = service::roads(&config).map_err(start_failure)?;
             writeln!(
                 out,
-                "{}: fine. {} of {} circles can be reached, {} lots, {} gates, {} API keys",
+                "{}: fine. {} of {} circles are set up, {} lots, {} gates, {} API keys",
                 path.display(),
                 roads.len(),
                 config.circle.len(),

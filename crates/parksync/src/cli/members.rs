@@ -14,12 +14,12 @@ use super::serve::start_failure;
 use super::{Exit, Failure};
 use crate::clock::Clock;
 use crate::config::{Circle, Config};
-use crate::domain::member::{MemberKey, Openid, bindable_plate};
+use crate::domain::member::{Appid, MemberKey, Openid, bindable_plate, readable_plate};
 use crate::domain::plate::Plate;
 use crate::limits;
 use crate::service;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Bound, Store, StoreError};
+use crate::store::{Bound, MEMBERS_PER_PLATE, Store, StoreError};
 
 /// Lines that are written at one time. They share commits.
 const AT_ONCE: usize = 256;
@@ -62,7 +62,7 @@ pub(super) struct MemberArgs {
     circle: Option<String>,
     /// The appid of the openid; the circle's by default
     #[arg(long)]
-    appid: Option<String>,
+    appid: Option<Appid>,
     /// The member
     #[arg(long)]
     openid: String,
@@ -79,7 +79,7 @@ pub(super) async fn run(config: &Config, command: MembersCommand) -> Result<Exit
         MembersCommand::Import { file, circle } => import(config, store, &file, circle).await,
         MembersCommand::List { circle, json } => list(&*store, circle, json).await,
         MembersCommand::Bind(arguments) => {
-            let (member, plates) = arguments.read(config)?;
+            let (member, plates) = arguments.read(config, bindable_plate)?;
             if plates.is_empty() {
                 return Err(Failure::new(Exit::Usage, "name at least one plate with --plate"));
             }
@@ -95,7 +95,7 @@ pub(super) async fn run(config: &Config, command: MembersCommand) -> Result<Exit
             Ok(Exit::Done)
         }
         MembersCommand::Unbind(arguments) => {
-            let (member, plates) = arguments.read(config)?;
+            let (member, plates) = arguments.read(config, readable_plate)?;
             let unbound = store
                 .unbind(member, plates, Clock::system().now())
                 .await
@@ -111,14 +111,18 @@ pub(super) async fn run(config: &Config, command: MembersCommand) -> Result<Exit
 }
 
 impl MemberArgs {
-    fn read(&self, config: &Config) -> Result<(MemberKey, Vec<Plate>), Failure> {
+    fn read(
+        &self,
+        config: &Config,
+        plate: impl Fn(&str) -> Result<Plate, String>,
+    ) -> Result<(MemberKey, Vec<Plate>), Failure> {
         let usage = |error: String| Failure::new(Exit::Usage, error);
         let circle = find_circle(config, self.circle.as_deref()).map_err(usage)?;
         let openid = Openid::parse(&self.openid).map_err(|error| usage(error.to_string()))?;
         let plates = self
             .plates
             .iter()
-            .map(|raw| bindable_plate(raw).map_err(usage))
+            .map(|raw| plate(raw).map_err(usage))
             .collect::<Result<_, _>>()?;
         let appid = self.appid.clone().unwrap_or_else(|| circle.appid.clone());
         Ok((
@@ -145,7 +149,7 @@ fn find_circle<'a>(config: &'a Config, named: Option<&str>) -> Result<&'a Circle
 }
 
 fn store_failure(error: StoreError) -> Failure {
-    Failure::new(Exit::Later, error.to_string()).hint("nothing was changed; try again")
+    Failure::new(Exit::Later, error.to_string()).hint("try again: what was done already is left as it is")
 }
 
 async fn list(store: &dyn Store, circle: Option<String>, as_json: bool) -> Result<Exit, Failure> {
@@ -223,7 +227,7 @@ pub(crate) async fn import_file(
             .map_err(|why| Failure::new(Exit::Usage, format!("line 1: {why}")))?,
     )?;
     let mut report = Report::default();
-    let mut writes: JoinSet<Result<Bound, StoreError>> = JoinSet::new();
+    let mut writes: JoinSet<(u64, Result<Bound, StoreError>)> = JoinSet::new();
     for line in lines {
         let NumberedLine { number, fields } = line?;
         report.lines += 1;
@@ -234,7 +238,7 @@ pub(crate) async fn import_file(
                 }
                 let store = Arc::clone(&store);
                 let now = Clock::system().now();
-                writes.spawn(async move { store.bind(member, vec![plate], false, now).await });
+                writes.spawn(async move { (number, store.bind(member, vec![plate], false, now).await) });
             }
             Err(why) => {
                 report.bad += 1;
@@ -258,13 +262,16 @@ pub(crate) async fn import_file(
 impl Report {
     fn take(
         &mut self,
-        written: Option<Result<Result<Bound, StoreError>, tokio::task::JoinError>>,
+        written: Option<Result<(u64, Result<Bound, StoreError>), tokio::task::JoinError>>,
     ) -> Result<(), Failure> {
-        let bound = match written {
-            Some(Ok(bound)) => bound.map_err(|error| {
-                Failure::new(Exit::Later, error.to_string())
-                    .hint("import the file again: what is there already is left as it is")
-            })?,
+        let (number, bound) = match written {
+            Some(Ok((number, bound))) => (
+                number,
+                bound.map_err(|error| {
+                    Failure::new(Exit::Later, error.to_string())
+                        .hint("import the file again: what is there already is left as it is")
+                })?,
+            ),
             Some(Err(error)) => {
                 return Err(Failure::new(Exit::Unexpected, "a write broke off").cause(error.to_string()));
             }
@@ -272,6 +279,10 @@ impl Report {
         };
         self.added += u64::from(bound.added);
         self.inside += u64::from(bound.inside);
+        if bound.full > 0 {
+            self.bad += 1;
+            eprintln!("line {number}: plate: {MEMBERS_PER_PLATE} other members have it already");
+        }
         Ok(())
     }
 }
@@ -400,7 +411,10 @@ impl Columns {
         let openid = Openid::parse(openid).map_err(|why| format!("openid: {why}"))?;
         let plate = field(Some(self.plate)).ok_or("plate: the field is empty")?;
         let plate = bindable_plate(plate).map_err(|why| format!("plate: {why}"))?;
-        let appid = field(self.appid).unwrap_or(&circle.appid).to_owned();
+        let appid = match field(self.appid) {
+            Some(appid) => appid.parse().map_err(|why| format!("appid: {why}"))?,
+            None => circle.appid.clone(),
+        };
         Ok(Line {
             member: MemberKey {
                 circle: circle.id.clone(),

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::delivery::courier::{Courier, WechatCourier};
 use crate::domain::delivery::{Delivery, Outcome};
 use crate::domain::gate::Direction;
-use crate::domain::member::{MemberKey, Openid};
+use crate::domain::member::{Appid, MemberKey, Openid};
 use crate::domain::plate;
 use crate::service;
 
@@ -31,7 +31,7 @@ pub(super) struct SendArgs {
     openid: String,
     /// The appid of the openid; the circle's by default
     #[arg(long)]
-    appid: Option<String>,
+    appid: Option<Appid>,
     /// The plate
     #[arg(long)]
     plate: String,

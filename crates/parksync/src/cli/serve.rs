@@ -14,7 +14,15 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
         () = service.broken() => true,
     };
     eprintln!("stopping: calls under way finish first");
-    service.stop().await;
+    tokio::select! {
+        () = service.stop() => {}
+        again = stop_signal() => {
+            again?;
+            return Err(Failure::new(Exit::Later, "stopped at once")
+                .cause("a second signal came while calls were under way")
+                .hint("nothing that was acknowledged is lost; those calls are made once more at the next start"));
+        }
+    }
     if broken {
         return Err(Failure::new(Exit::Unexpected, "the deliveries broke off")
             .hint("start it again; nothing that was acknowledged is lost"));

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::domain::delivery::RetryPolicy;
 use crate::domain::gate::Direction;
+use crate::domain::member::Appid;
 use crate::domain::presence::Policy;
 use crate::ingest::{self, Format, UnknownZone};
 
@@ -195,7 +196,7 @@ pub struct Circle {
     pub id: String,
     pub merchant: String,
     pub brandid: u64,
-    pub appid: String,
+    pub appid: Appid,
     pub sub_mchid: Option<String>,
 }
 
@@ -321,7 +322,8 @@ impl Config {
 /// The keys of the lists, which have no defaults; the reference shows an example of each.
 #[cfg(test)]
 pub(super) const LIST_KEYS: &[&str] = &[
-    "inside_of", "leave_out_classes",
+    "inside_of",
+    "leave_out_classes",
     "name",
     "role",
     "key_file",

@@ -53,7 +53,7 @@ impl Courier for WechatCourier {
             Ok(accepted) => Outcome::Accepted {
                 request_id: accepted.request_id().unwrap_or_default().to_owned(),
             },
-            Err(error) => outcome(&error),
+            Err(error) => outcome(&error, delivery),
         }
     }
 }
@@ -62,7 +62,7 @@ fn parking_state(road: &Road, delivery: &Delivery) -> ParkingState {
     ParkingState {
         sub_mchid: road.sub_mchid.clone(),
         brandid: road.brandid,
-        appid: delivery.member.appid.clone(),
+        appid: delivery.member.appid.to_string(),
         openid: delivery.member.openid.expose().to_owned(),
         plate_number: delivery.plate.expose().to_owned(),
         state: match delivery.state {
@@ -74,10 +74,9 @@ fn parking_state(road: &Road, delivery: &Delivery) -> ParkingState {
 }
 
 /// What an SDK error says about the call.
-pub fn outcome(error: &Error) -> Outcome {
+fn outcome(error: &Error, delivery: &Delivery) -> Outcome {
     if let Error::Api {
         status,
-        code,
         message,
         request_id,
         ..
@@ -85,8 +84,8 @@ pub fn outcome(error: &Error) -> Outcome {
     {
         return Outcome::Refused {
             status: *status,
-            code: code.clone(),
-            message: message.clone(),
+            code: error.code().unwrap_or_default().to_owned(),
+            message: scrubbed(message, delivery),
             request_id: request_id.clone(),
             rate_limited: error.is_rate_limit(),
             retry_after: error.retry_after(),
@@ -100,4 +99,12 @@ pub fn outcome(error: &Error) -> Outcome {
     } else {
         Outcome::Unknown { why }
     }
+}
+
+/// A refusal may repeat what was sent. It is kept for people, so plate and openid go out of it.
+fn scrubbed(message: &str, delivery: &Delivery) -> String {
+    let (plate, openid) = (&delivery.plate, &delivery.member.openid);
+    message
+        .replace(plate.expose(), &plate.masked())
+        .replace(openid.expose(), &openid.masked())
 }

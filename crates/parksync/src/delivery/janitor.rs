@@ -71,7 +71,12 @@ impl Janitor {
                 let (circle, id) = (lot.circle.clone(), lot.lot.clone());
                 let mut cars = 0;
                 loop {
-                    let renewal = Renewal { circle: circle.clone(), lot: id.clone(), midnight, now };
+                    let renewal = Renewal {
+                        circle: circle.clone(),
+                        lot: id.clone(),
+                        midnight,
+                        now,
+                    };
                     match self.store.renew(renewal).await? {
                         0 => break,
                         more => cars += more,
@@ -82,7 +87,11 @@ impl Janitor {
                 }
             }
         }
-        let retention = Retention { now, strangers: self.strangers, all: self.visits };
+        let retention = Retention {
+            now,
+            strangers: self.strangers,
+            all: self.visits,
+        };
         while self.store.forget(retention).await?.looked > 0 {}
         Ok(())
     }

@@ -14,8 +14,8 @@ use tracing::{debug, error, warn};
 use super::courier::Courier;
 use crate::clock::{Clock, Stopwatch};
 use crate::domain::delivery::{Outcome, RetryPolicy, Verdict};
-use crate::limits;
 use crate::domain::rate::Bucket;
+use crate::limits;
 use crate::store::{ClaimRequest, Lease, Settled, Store};
 
 /// How long the worker rests at most before it looks at the store again. Another process may have written.
@@ -49,11 +49,19 @@ impl Rates {
     /// The same ceiling, in calls a second, for each merchant.
     #[must_use]
     pub fn new(merchants: impl IntoIterator<Item = String>, ceiling: f64, now: Timestamp) -> Self {
-        Self(Mutex::new(merchants.into_iter().map(|merchant| (merchant, Bucket::new(ceiling, now))).collect()))
+        Self(Mutex::new(
+            merchants
+                .into_iter()
+                .map(|merchant| (merchant, Bucket::new(ceiling, now)))
+                .collect(),
+        ))
     }
 
     fn allowed(&self, now: Timestamp) -> HashMap<String, u32> {
-        self.lock().iter_mut().map(|(merchant, bucket)| (merchant.clone(), bucket.available(now))).collect()
+        self.lock()
+            .iter_mut()
+            .map(|(merchant, bucket)| (merchant.clone(), bucket.available(now)))
+            .collect()
     }
 
     fn take(&self, merchant: &str) {
@@ -64,7 +72,9 @@ impl Rates {
 
     fn throttled(&self, merchant: &str, now: Timestamp, retry_after: Option<Duration>) {
         if let Some(bucket) = self.lock().get_mut(merchant) {
-            let asked = retry_after.and_then(|asked| SignedDuration::try_from(asked).ok()).unwrap_or_default();
+            let asked = retry_after
+                .and_then(|asked| SignedDuration::try_from(asked).ok())
+                .unwrap_or_default();
             bucket.throttled(now, asked);
         }
     }
@@ -79,6 +89,7 @@ impl Worker {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut calls = Calls::default();
         let mut turn = 0;
+        let mut stopping = None;
         let mut tried: Vec<Settled> = Vec::new();
         loop {
             let room = if stop.is_cancelled() {
@@ -95,8 +106,19 @@ impl Worker {
             for lease in claimed.into_iter().flatten() {
                 calls.start(&self, lease);
             }
-            if stop.is_cancelled() && calls.count() == 0 && tried.is_empty() {
-                return;
+            if stop.is_cancelled() && calls.count() == 0 {
+                let since = *stopping.get_or_insert_with(Stopwatch::start);
+                if tried.is_empty() {
+                    return;
+                }
+                if since.millis() > limits::SETTLE_AT_STOP_MS {
+                    // Nothing is lost: their lanes are freed at the next start, and each of them is told once more.
+                    error!(
+                        unwritten = tried.len(),
+                        "outcomes could not be written down before the stop"
+                    );
+                    return;
+                }
             }
             if !healthy {
                 tokio::time::sleep(STORE_REST).await;
@@ -137,8 +159,17 @@ impl Worker {
             return Some(Vec::new());
         }
         let now = self.clock.now();
-        let request = ClaimRequest { now, limit, turn, allowed: self.rates.allowed(now) };
-        self.store.claim(request).await.inspect_err(|error| error!(%error, "cannot claim lanes")).ok()
+        let request = ClaimRequest {
+            now,
+            limit,
+            turn,
+            allowed: self.rates.allowed(now),
+        };
+        self.store
+            .claim(request)
+            .await
+            .inspect_err(|error| error!(%error, "cannot claim lanes"))
+            .ok()
     }
 
     /// Writes down what was tried. What cannot be written is kept for the next time; its lanes stay ours meanwhile.
@@ -166,7 +197,12 @@ impl Worker {
             outcome,
         } = done;
         let now = self.clock.now();
-        if let Outcome::Refused { rate_limited: true, retry_after, .. } = &outcome {
+        if let Outcome::Refused {
+            rate_limited: true,
+            retry_after,
+            ..
+        } = &outcome
+        {
             self.rates.throttled(&lease.merchant, now, *retry_after);
         }
         let verdict = self.policy.judge(&lease.head, &outcome, now, jitter());
@@ -207,8 +243,11 @@ impl Calls {
         worker.rates.take(&lease.merchant);
         let task = self.tasks.spawn(async move {
             let began = Stopwatch::start();
-            let outcome =
-                if worker.policy.expired(&head, began_at) { Outcome::Expired } else { worker.courier.deliver(&head).await };
+            let outcome = if worker.policy.expired(&head, began_at) {
+                Outcome::Expired
+            } else {
+                worker.courier.deliver(&head).await
+            };
             (began.millis(), outcome)
         });
         self.leases.insert(task.id(), (lease, began_at));
@@ -262,7 +301,13 @@ fn tell_log(lease: &Lease, outcome: &Outcome, verdict: &Verdict) {
             "delivered"
         ),
         // The hold itself tells the log once; its calls would only repeat it.
-        Verdict::Hold { .. } => debug!(delivery.id = id, circle.id = circle, wechat.request_id = request_id, why = outcome.brief(), "held"),
+        Verdict::Hold { .. } => debug!(
+            delivery.id = id,
+            circle.id = circle,
+            wechat.request_id = request_id,
+            why = outcome.brief(),
+            "held"
+        ),
         Verdict::RetryAt { at, .. } => {
             warn!(delivery.id = id, delivery.attempt = lease.head.tries + 1, circle.id = circle, wechat.request_id = request_id,
                   again_at = %at, why = outcome.brief(), "not delivered yet");

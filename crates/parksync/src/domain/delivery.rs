@@ -144,6 +144,9 @@ impl Default for RetryPolicy {
 /// Waits between tries, in seconds; the last one repeats.
 const SCHEDULE: [i64; 8] = [1, 2, 5, 15, 60, 300, 900, 1800];
 
+/// Two clocks that both pass for right may differ by this much: the window in which WeChat Pay accepts a signature.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(5);
+
 /// How refusals are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
@@ -169,7 +172,11 @@ impl RetryPolicy {
         };
         let (wait, counts, reason) = match outcome {
             Outcome::Accepted { .. } => return Verdict::Delivered,
-            Outcome::Expired => return Verdict::Dead { reason: "waited longer than its time to live".to_owned() },
+            Outcome::Expired => {
+                return Verdict::Dead {
+                    reason: "waited longer than its time to live".to_owned(),
+                };
+            }
             Outcome::Unbuildable { why } => return Verdict::Dead { reason: why.clone() },
             Outcome::Unknown { why } | Outcome::NotSent { why } => (scheduled(), true, why.clone()),
             Outcome::Refused {
@@ -186,7 +193,7 @@ impl RetryPolicy {
                         .min(SignedDuration::from_hours(1))
                 });
                 let reason = format!("{status} {code}: {message}");
-                match refusal(*status, message, *rate_limited) {
+                match refusal(*status, code, message, *rate_limited, delivery.at, now) {
                     Refusal::Message => return Verdict::Dead { reason },
                     Refusal::Transient => (scheduled().max(asked), true, reason),
                     Refusal::Throttled => (
@@ -213,13 +220,21 @@ fn lengthened(wait: SignedDuration, jitter: f64) -> SignedDuration {
 }
 
 /// The classes of <https://pay.weixin.qq.com/doc/v3/merchant/4012535502>. One code has many meanings, so two rows need the text.
-fn refusal(status: u16, message: &str, rate_limited: bool) -> Refusal {
+fn refusal(status: u16, code: &str, message: &str, rate_limited: bool, at: Timestamp, now: Timestamp) -> Refusal {
     if rate_limited {
         return Refusal::Throttled;
     }
     // The same misconfiguration comes as 403 and as 500; only the text tells it from a passing fault.
     if message.contains("brandid无对应的唯一商圈mainid") {
         return Refusal::Account(Scope::Circle);
+    }
+    // Not WeChat Pay's words: a proxy, a portal, a wrong address. Nobody judged the message.
+    if code.is_empty() {
+        return Refusal::Transient;
+    }
+    // In the future by a clock that is a little behind ours: it passes once that clock has caught up.
+    if message.contains("time超出取值范围") && now.duration_since(at) < CLOCKS_APART {
+        return Refusal::Transient;
     }
     match status {
         401 => Refusal::Account(Scope::Merchant),
@@ -246,7 +261,7 @@ mod tests {
             id: 1,
             member: MemberKey {
                 circle: "mall".to_owned(),
-                appid: "wx1".to_owned(),
+                appid: "wx1".parse().unwrap(),
                 openid,
             },
             plate: Plate::from_stored("粤B00000".to_owned()),
@@ -278,7 +293,10 @@ mod tests {
             at: at(10 + seconds),
             counts,
         };
-        let hold = |scope, reason: &str| Verdict::Hold { scope, reason: reason.to_owned() };
+        let hold = |scope, reason: &str| Verdict::Hold {
+            scope,
+            reason: reason.to_owned(),
+        };
         let dead = |reason: &str| Verdict::Dead {
             reason: reason.to_owned(),
         };
@@ -302,9 +320,18 @@ mod tests {
             (judge(1, &refused(502, "", "")), retry(2, true)),
             (judge(4, &refused(429, "RATELIMIT_EXCEEDED", "")), retry(1, false)),
             (judge(4, &refused(403, "FREQUENCY_LIMITED", "")), retry(1, false)),
-            (judge(0, &refused(401, "SIGN_ERROR", "签名错误")), hold(Scope::Merchant, "401 SIGN_ERROR: 签名错误")),
-            (judge(0, &refused(403, "NO_AUTH", "brandid与AppID不匹配")), hold(Scope::Circle, "403 NO_AUTH: brandid与AppID不匹配")),
-            (judge(0, &refused(500, "SYSTEM_ERROR", "brandid无对应的唯一商圈mainid")), hold(Scope::Circle, "500 SYSTEM_ERROR: brandid无对应的唯一商圈mainid")),
+            (
+                judge(0, &refused(401, "SIGN_ERROR", "签名错误")),
+                hold(Scope::Merchant, "401 SIGN_ERROR: 签名错误"),
+            ),
+            (
+                judge(0, &refused(403, "NO_AUTH", "brandid与AppID不匹配")),
+                hold(Scope::Circle, "403 NO_AUTH: brandid与AppID不匹配"),
+            ),
+            (
+                judge(0, &refused(500, "SYSTEM_ERROR", "brandid无对应的唯一商圈mainid")),
+                hold(Scope::Circle, "500 SYSTEM_ERROR: brandid无对应的唯一商圈mainid"),
+            ),
             (
                 judge(0, &refused(403, "NO_AUTH", "OpenID与AppID不匹配")),
                 dead("403 NO_AUTH: OpenID与AppID不匹配"),
@@ -317,6 +344,31 @@ mod tests {
 
         for (judged, expected) in table {
             assert_eq!(judged, expected);
+        }
+    }
+
+    #[test]
+    fn a_time_in_the_future_of_a_slow_clock_is_waited_for() {
+        let ahead = refused(400, "PARAM_ERROR", "time超出取值范围");
+        let long_ago = RetryPolicy::default().judge(&delivery(0), &ahead, at(400), 0.0);
+
+        assert_eq!(
+            judge(0, &ahead),
+            Verdict::RetryAt {
+                at: at(11),
+                counts: true
+            }
+        );
+        assert!(matches!(long_ago, Verdict::Dead { .. }));
+    }
+
+    #[test]
+    fn what_is_not_wechat_pays_answer_judges_nothing() {
+        for status in [302, 400, 403, 404, 407] {
+            assert!(
+                matches!(judge(0, &refused(status, "", "")), Verdict::RetryAt { .. }),
+                "{status}"
+            );
         }
     }
 

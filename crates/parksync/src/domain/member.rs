@@ -1,8 +1,9 @@
 //! Members of a circle and the plates bound to them.
 
 use std::fmt;
+use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::plate::{self, Plate, Verdict};
 
@@ -74,13 +75,57 @@ impl fmt::Display for Openid {
     }
 }
 
+/// The id of a mini-program or service account under which openids are handed out (应用ID).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub struct Appid(String);
+
+/// Why a text is no appid.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("an appid has 1 to 32 letters, digits, `-` or `_`")]
+pub struct NotAnAppid;
+
+impl Appid {
+    /// The appid as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Appid {
+    type Err = NotAnAppid;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAppid> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl TryFrom<String> for Appid {
+    type Error = NotAnAppid;
+
+    fn try_from(text: String) -> Result<Self, NotAnAppid> {
+        let fits = (1..=32).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        if fits { Ok(Self(text)) } else { Err(NotAnAppid) }
+    }
+}
+
+impl fmt::Display for Appid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Who a member is: one openid under one appid in one circle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MemberKey {
     /// The circle (商圈) the member belongs to.
     pub circle: String,
     /// The appid under which the openid was handed out.
-    pub appid: String,
+    pub appid: Appid,
     /// The member.
     pub openid: Openid,
 }
@@ -108,6 +153,17 @@ pub fn bindable_plate(raw: &str) -> Result<Plate, String> {
         Verdict::OkNosync => Err("WeChat Pay cannot carry plates of this kind".to_owned()),
         Verdict::NoPlate | Verdict::Reject => Err(format!("this is no plate ({})", checked.why)),
     }
+}
+
+/// A plate that may be unbound: whatever can be read as one, since yesterday's rules may have bound it.
+///
+/// # Errors
+/// The text is no plate at all.
+pub fn readable_plate(raw: &str) -> Result<Plate, String> {
+    let checked = plate::check(raw);
+    checked
+        .plate
+        .ok_or_else(|| format!("this is no plate ({})", checked.why))
 }
 
 #[cfg(test)]

@@ -76,6 +76,8 @@ pub struct Visit {
     pub entered: Option<Seen>,
     /// The exit, unless the car is inside or the exit was not seen.
     pub left: Option<Seen>,
+    /// The latest crossing of the visit before, so that a late re-read is not taken for one of this visit.
+    pub before: Option<Timestamp>,
 }
 
 /// Where and when one end of a visit was seen.
@@ -146,6 +148,9 @@ fn is_repeat(visit: &Visit, crossing: Crossing<'_>, policy: &Policy) -> bool {
         Direction::Out => (&visit.left, &visit.entered),
     };
     let Some(same) = same else { return false };
+    if visit.before.is_some_and(|before| crossing.at <= before) {
+        return false;
+    }
     let between = |at: Timestamp| (same.at.min(crossing.at)..same.at.max(crossing.at)).contains(&at);
     same.lot == crossing.lot
         && same.at.duration_since(crossing.at).abs() <= policy.merge_window
@@ -221,7 +226,10 @@ pub fn tell(view: LaneView, crossing: Crossing<'_>, arrival: Arrival, policy: &P
         } else if turned_round(view, crossing, policy) {
             return Tell::CancelOut;
         }
-        return Tell::Queue { not_before, supersedes_older: false };
+        return Tell::Queue {
+            not_before,
+            supersedes_older: false,
+        };
     }
     if view.waiting.is_some_and(|waiting| crossing.at < waiting.at) {
         return Tell::OlderThanWaiting;
@@ -237,7 +245,9 @@ pub fn tell(view: LaneView, crossing: Crossing<'_>, arrival: Arrival, policy: &P
 
 /// An exit so soon after an entry that nobody was told of it yet, by a car that WeChat Pay does not hold as inside.
 fn turned_round(view: LaneView, exit: Crossing<'_>, policy: &Policy) -> bool {
-    let entry = view.waiting.filter(|waiting| waiting.state == Direction::In && waiting.at <= exit.at);
+    let entry = view
+        .waiting
+        .filter(|waiting| waiting.state == Direction::In && waiting.at <= exit.at);
     let soon = entry.is_some_and(|entry| exit.at.duration_since(entry.at) <= policy.settle);
     soon && !policy.settle.is_zero() && view.told.is_none_or(|told| told.state == Direction::Out)
 }
@@ -297,14 +307,17 @@ mod tests {
         let inside = Visit {
             entered: seen("P1", 0),
             left: None,
+            before: None,
         };
         let gone = Visit {
             entered: seen("P1", 0),
             left: seen("P1", 3600),
+            before: None,
         };
         let unseen_entry = Visit {
             entered: None,
             left: seen("P1", 3600),
+            before: None,
         };
         let table: &[(&str, Option<&Visit>, Crossing<'_>, Step)] = &[
             ("first entry", None, crossing(In, 0), Step::Opened),
@@ -344,6 +357,7 @@ mod tests {
                 Some(&Visit {
                     entered: seen("P1", 9000),
                     left: None,
+                    before: None,
                 }),
                 crossing(Out, 8000),
                 Step::Late,
@@ -353,15 +367,27 @@ mod tests {
                 Some(&Visit {
                     entered: seen("P2", 0),
                     left: None,
+                    before: None,
                 }),
                 crossing(In, 5),
                 Step::Reopened,
+            ),
+            (
+                "late re-read of the visit before",
+                Some(&Visit {
+                    entered: seen("P1", 0),
+                    left: None,
+                    before: Some(at(-40)),
+                }),
+                crossing(In, -80),
+                Step::Late,
             ),
             (
                 "turned round and came back within the window",
                 Some(&Visit {
                     entered: seen("P1", 0),
                     left: seen("P1", 40),
+                    before: None,
                 }),
                 crossing(In, 80),
                 Step::Opened,
@@ -386,8 +412,20 @@ mod tests {
             replayed: true,
         };
         let nothing = LaneView::default();
-        let told = |seconds| LaneView { told: Some(At { state: In, at: at(seconds) }), ..nothing };
-        let waiting = |seconds| LaneView { waiting: Some(At { state: In, at: at(seconds) }), ..nothing };
+        let told = |seconds| LaneView {
+            told: Some(At {
+                state: In,
+                at: at(seconds),
+            }),
+            ..nothing
+        };
+        let waiting = |seconds| LaneView {
+            waiting: Some(At {
+                state: In,
+                at: at(seconds),
+            }),
+            ..nothing
+        };
         let at_once = Tell::Queue {
             not_before: at(now),
             supersedes_older: false,
@@ -463,31 +501,83 @@ mod tests {
     #[test]
     fn with_settle_a_car_that_turns_round_costs_nothing() {
         use Direction::{In, Out};
-        let policy = Policy { settle: SignedDuration::from_secs(30), ..POLICY() };
-        let arrival = |seconds| Arrival { received_at: at(seconds), replayed: false };
-        let waits = |told| LaneView { told, waiting: Some(At { state: In, at: at(0) }), other_car_inside: false };
-        let inside = Some(At { state: In, at: at(-9000) });
-        let gone = Some(At { state: Out, at: at(-9000) });
+        let policy = Policy {
+            settle: SignedDuration::from_secs(30),
+            ..POLICY()
+        };
+        let arrival = |seconds| Arrival {
+            received_at: at(seconds),
+            replayed: false,
+        };
+        let waits = |told| LaneView {
+            told,
+            waiting: Some(At { state: In, at: at(0) }),
+            other_car_inside: false,
+        };
+        let inside = Some(At {
+            state: In,
+            at: at(-9000),
+        });
+        let gone = Some(At {
+            state: Out,
+            at: at(-9000),
+        });
         let exit = |seconds| tell(waits(gone), crossing(Out, seconds), arrival(seconds), &policy);
 
         let entry = tell(LaneView::default(), crossing(In, 0), arrival(0), &policy);
-        assert_eq!(entry, Tell::Queue { not_before: at(30), supersedes_older: false });
+        assert_eq!(
+            entry,
+            Tell::Queue {
+                not_before: at(30),
+                supersedes_older: false
+            }
+        );
         assert_eq!(exit(20), Tell::CancelOut);
-        assert_eq!(exit(31), Tell::Queue { not_before: at(31), supersedes_older: false });
+        assert_eq!(
+            exit(31),
+            Tell::Queue {
+                not_before: at(31),
+                supersedes_older: false
+            }
+        );
         // WeChat Pay still holds the car as inside from an earlier visit: the exit is news.
         let after_missing_exit = tell(waits(inside), crossing(Out, 20), arrival(20), &policy);
-        assert_eq!(after_missing_exit, Tell::Queue { not_before: at(20), supersedes_older: false });
+        assert_eq!(
+            after_missing_exit,
+            Tell::Queue {
+                not_before: at(20),
+                supersedes_older: false
+            }
+        );
     }
 
     #[test]
     fn one_car_inside_can_be_enough() {
-        let view = LaneView { other_car_inside: true, ..LaneView::default() };
-        let arrival = Arrival { received_at: at(0), replayed: false };
-        let enough = Policy { one_car_is_enough: true, ..POLICY() };
+        let view = LaneView {
+            other_car_inside: true,
+            ..LaneView::default()
+        };
+        let arrival = Arrival {
+            received_at: at(0),
+            replayed: false,
+        };
+        let enough = Policy {
+            one_car_is_enough: true,
+            ..POLICY()
+        };
 
-        assert_eq!(tell(view, crossing(Direction::Out, 0), arrival, &enough), Tell::OtherCarInside);
-        assert!(matches!(tell(view, crossing(Direction::Out, 0), arrival, &POLICY()), Tell::Queue { .. }));
-        assert!(matches!(tell(view, crossing(Direction::In, 0), arrival, &enough), Tell::Queue { .. }));
+        assert_eq!(
+            tell(view, crossing(Direction::Out, 0), arrival, &enough),
+            Tell::OtherCarInside
+        );
+        assert!(matches!(
+            tell(view, crossing(Direction::Out, 0), arrival, &POLICY()),
+            Tell::Queue { .. }
+        ));
+        assert!(matches!(
+            tell(view, crossing(Direction::In, 0), arrival, &enough),
+            Tell::Queue { .. }
+        ));
     }
 
     #[test]

@@ -21,7 +21,13 @@ impl Bucket {
     /// A full bucket of `ceiling` calls a second.
     #[must_use]
     pub const fn new(ceiling: f64, now: Timestamp) -> Self {
-        Self { ceiling, rate: ceiling, tokens: ceiling, at: now, shut_until: now }
+        Self {
+            ceiling,
+            rate: ceiling,
+            tokens: ceiling,
+            at: now,
+            shut_until: now,
+        }
     }
 
     /// How many calls may start now.

@@ -13,6 +13,7 @@ mod sweep;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -26,8 +27,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::vault::Vault;
 use super::{
-    Amend, Amended, Bound, ClaimRequest, Counter, GateEvent, Hold, Lease, Member, NeverSent, Recorded, Renewal, Retention, Settled,
-    Store, StoreError, Swept, Unbound,
+    Amend, Amended, Bound, ClaimRequest, Counter, GateEvent, Hold, Lease, Member, NeverSent, Recorded, Renewal,
+    Retention, Settled, Store, StoreError, Swept, Unbound,
 };
 use crate::domain::delivery::Scope;
 use crate::domain::gate::Direction;
@@ -48,10 +49,27 @@ const MIGRATIONS: [&str; 1] = [include_str!("migrations/sqlite/0001_start.sql")]
 /// A store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    jobs: mpsc::Sender<Job>,
-    reader: Arc<Mutex<Connection>>,
+    open: Option<Open>,
     vault: Arc<Vault>,
     changed: Arc<Notify>,
+}
+
+/// What is closed in order when the store goes: the reader, the queue, then the writer, whose last act tidies the log away.
+#[derive(Debug)]
+struct Open {
+    reader: Arc<Mutex<Connection>>,
+    jobs: mpsc::Sender<Job>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        if let Some(Open { reader, jobs, thread }) = self.open.take() {
+            drop((reader, jobs));
+            // A panic in there was logged by its own thread.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Why a store could not be opened.
@@ -112,11 +130,15 @@ impl SqliteStore {
             source,
         };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|source| OpenError::File {
+            make_private_folder(folder).map_err(|source| OpenError::File {
                 path: folder.to_owned(),
                 source,
             })?;
         }
+        make_private_file(path).map_err(|source| OpenError::File {
+            path: path.to_owned(),
+            source,
+        })?;
         let mut writer = connect(path, OpenFlags::default()).map_err(database)?;
         migrate(&mut writer, path)?;
         check_vault(&writer, &vault)
@@ -127,19 +149,27 @@ impl SqliteStore {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let changed = Arc::new(Notify::new());
         let (thread_vault, thread_changed) = (Arc::clone(&vault), Arc::clone(&changed));
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || write_all(writer, queue, &thread_vault, &thread_changed))
             .map_err(|source| OpenError::File {
                 path: path.to_owned(),
                 source,
             })?;
-        Ok(Self {
+        let open = Open {
             jobs,
             reader: Arc::new(Mutex::new(reader)),
+            thread,
+        };
+        Ok(Self {
+            open: Some(open),
             vault,
             changed,
         })
+    }
+
+    fn open_half(&self) -> &Open {
+        self.open.as_ref().expect("only dropping takes it")
     }
 
     /// Becomes the one process that delivers: frees the lanes that a killed process held.
@@ -175,7 +205,7 @@ impl SqliteStore {
         work: impl FnOnce(&Tx<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (job, done) = job(doing, work);
-        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        self.open_half().jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         done.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -186,7 +216,7 @@ impl SqliteStore {
         work: impl FnOnce(&Tx<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (job, done) = job(doing, work);
-        self.jobs.try_send(job).map_err(|error| match error {
+        self.open_half().jobs.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy { waiting: QUEUE },
             mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
         })?;
@@ -198,7 +228,7 @@ impl SqliteStore {
         doing: &'static str,
         work: impl FnOnce(&Connection, &Vault) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (reader, vault) = (Arc::clone(&self.reader), Arc::clone(&self.vault));
+        let (reader, vault) = (Arc::clone(&self.open_half().reader), Arc::clone(&self.vault));
         tokio::task::spawn_blocking(move || {
             let reader = reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             work(&reader, &vault).map_err(|failure| failure.told(doing))
@@ -220,12 +250,19 @@ impl Store for SqliteStore {
         .await
     }
 
-        async fn amend(&self, amend: Amend) -> Result<Amended, StoreError> {
+    async fn amend(&self, amend: Amend) -> Result<Amended, StoreError> {
         self.offer("amend a record", move |tx| amend::amend(tx, &amend)).await
     }
 
-    async fn bind(&self, member: MemberKey, plates: Vec<Plate>, sole: bool, now: Timestamp) -> Result<Bound, StoreError> {
-        self.offer("bind plates", move |tx| members::bind(tx, &member, &plates, sole, now)).await
+    async fn bind(
+        &self,
+        member: MemberKey,
+        plates: Vec<Plate>,
+        sole: bool,
+        now: Timestamp,
+    ) -> Result<Bound, StoreError> {
+        self.offer("bind plates", move |tx| members::bind(tx, &member, &plates, sole, now))
+            .await
     }
 
     async fn unbind(&self, member: MemberKey, plates: Vec<Plate>, now: Timestamp) -> Result<Unbound, StoreError> {
@@ -246,7 +283,8 @@ impl Store for SqliteStore {
     }
 
     async fn set_circles(&self, circles: Vec<(String, String)>) -> Result<(), StoreError> {
-        self.write("make circles known", move |tx| claims::set_circles(tx, &circles)).await
+        self.write("make circles known", move |tx| claims::set_circles(tx, &circles))
+            .await
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Lease>, StoreError> {
@@ -263,15 +301,20 @@ impl Store for SqliteStore {
     }
 
     async fn hold(&self, scope: Scope, name: String, reason: String, now: Timestamp) -> Result<(), StoreError> {
-        self.write("hold", move |tx| claims::hold_by_hand(tx, scope, &name, &reason, now)).await
+        self.write("hold", move |tx| claims::hold_by_hand(tx, scope, &name, &reason, now))
+            .await
     }
 
     async fn release(&self, scope: Scope, name: String) -> Result<bool, StoreError> {
-        self.write("release", move |tx| claims::release_by_hand(tx, scope, &name)).await
+        self.write("release", move |tx| claims::release_by_hand(tx, scope, &name))
+            .await
     }
 
     async fn mark_stale(&self, entered_before: Timestamp, lot: String, now: Timestamp) -> Result<u32, StoreError> {
-        self.write("mark stale visits", move |tx| sweep::mark_stale(tx, entered_before, &lot, now)).await
+        self.write("mark stale visits", move |tx| {
+            sweep::mark_stale(tx, entered_before, &lot, now)
+        })
+        .await
     }
 
     async fn renew(&self, renewal: Renewal) -> Result<u32, StoreError> {
@@ -279,7 +322,8 @@ impl Store for SqliteStore {
     }
 
     async fn forget(&self, retention: Retention) -> Result<Swept, StoreError> {
-        self.write("forget old visits", move |tx| sweep::forget(tx, &retention)).await
+        self.write("forget old visits", move |tx| sweep::forget(tx, &retention))
+            .await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -288,6 +332,16 @@ impl Store for SqliteStore {
 
     async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    async fn heartbeat(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.offer("write", move |tx| {
+            tx.db
+                .prepare_cached("INSERT INTO heartbeat VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET at = excluded.at")?
+                .execute([millis(now)])?;
+            Ok(())
+        })
+        .await
     }
 
     async fn counters(&self) -> Result<Vec<Counter>, StoreError> {
@@ -359,27 +413,40 @@ impl Failure {
     }
 }
 
-/// Runs inside the transaction; says whether its writes stand, and what to tell the caller once the commit is known.
-type Job = Box<dyn FnOnce(&Tx<'_>) -> (bool, Ending) + Send>;
+/// Runs inside the transaction and says whether its writes stand, and what to tell the caller once the commit is known.
+type Job = Box<dyn FnOnce(Turn<'_>) -> Option<(bool, Ending)> + Send>;
 type Ending = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>)>;
+
+/// What a job gets: its turn, or why there is none.
+enum Turn<'a> {
+    Run(&'a Tx<'a>),
+    Refused(Arc<rusqlite::Error>),
+}
 
 fn job<T: Send + 'static>(
     doing: &'static str,
     work: impl FnOnce(&Tx<'_>) -> Result<T, Failure> + Send + 'static,
 ) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
     let (reply, done) = oneshot::channel();
-    let job: Job = Box::new(move |tx| {
+    let job: Job = Box::new(move |turn| {
+        let failed = move |cause: Arc<rusqlite::Error>| StoreError::Failed {
+            doing,
+            cause: cause.to_string(),
+        };
+        let tx = match turn {
+            Turn::Run(tx) => tx,
+            Turn::Refused(cause) => {
+                let _ = reply.send(Err(failed(cause)));
+                return None;
+            }
+        };
         let result = work(tx).map_err(|failure| failure.told(doing));
         let stands = result.is_ok();
         let ending: Ending = Box::new(move |committed| {
-            let failed = |cause: Arc<rusqlite::Error>| StoreError::Failed {
-                doing,
-                cause: cause.to_string(),
-            };
             // A caller that went away does not hear of it; what was written stays written.
             let _ = reply.send(committed.map_err(failed).and(result));
         });
-        (stands, ending)
+        Some((stands, ending))
     });
     (job, done)
 }
@@ -394,47 +461,77 @@ fn write_all(mut db: Connection, mut queue: mpsc::Receiver<Job>, vault: &Vault, 
             group.push(next);
         }
         // A panic is a fault of ours in one group of jobs. Its transaction is rolled back, its callers hear of it, the next goes on.
-        let group = group.drain(..);
+        let group = std::mem::take(&mut group);
         if catch_unwind(AssertUnwindSafe(|| write_group(&mut db, group, vault, changed))).is_err() {
             tracing::error!("a write broke off and was rolled back");
         }
     }
 }
 
-fn write_group(db: &mut Connection, group: impl Iterator<Item = Job>, vault: &Vault, changed: &Notify) {
-    let mut endings = Vec::new();
-    let committed = (|| {
-        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let tx = Tx {
-            db: &transaction,
-            vault,
-            counts: RefCell::default(),
-            woke: Cell::new(false),
-        };
-        for job in group {
-            // One job that fails must not take its neighbours with it.
-            transaction.execute_batch("SAVEPOINT job")?;
-            let (stands, ending) = job(&tx);
-            endings.push(ending);
-            if stands {
-                tx.write_counts()?;
-            } else {
-                tx.counts.take();
-                transaction.execute_batch("ROLLBACK TO job")?;
-            }
-            transaction.execute_batch("RELEASE job")?;
-        }
-        let woke = tx.woke.get();
-        transaction.commit()?;
-        Ok(woke)
-    })()
-    .map_err(Arc::new);
+fn write_group(db: &mut Connection, group: Vec<Job>, vault: &Vault, changed: &Notify) {
+    let mut endings = Vec::with_capacity(group.len());
+    let mut group = group.into_iter();
+    let committed = run_group(db, &mut group, &mut endings, vault).map_err(Arc::new);
     if matches!(committed, Ok(true)) {
         changed.notify_one();
     }
     for ending in endings {
         ending(committed.as_ref().map(|_| ()).map_err(Arc::clone));
     }
+    // Those that the transaction did not come to hear the same cause.
+    if let Err(cause) = committed {
+        for job in group {
+            job(Turn::Refused(cause.clone()));
+        }
+    }
+}
+
+/// One transaction. Says whether a lane may be due now.
+fn run_group(
+    db: &mut Connection,
+    group: &mut impl Iterator<Item = Job>,
+    endings: &mut Vec<Ending>,
+    vault: &Vault,
+) -> rusqlite::Result<bool> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let tx = Tx {
+        db: &transaction,
+        vault,
+        counts: RefCell::default(),
+        woke: Cell::new(false),
+    };
+    for job in group {
+        // One job that fails must not take its neighbours with it.
+        transaction.execute_batch("SAVEPOINT job")?;
+        let Some((stands, ending)) = job(Turn::Run(&tx)) else {
+            continue;
+        };
+        endings.push(ending);
+        if stands {
+            tx.write_counts()?;
+        } else {
+            tx.counts.take();
+            transaction.execute_batch("ROLLBACK TO job")?;
+        }
+        transaction.execute_batch("RELEASE job")?;
+    }
+    let woke = tx.woke.get();
+    transaction.commit()?;
+    Ok(woke)
+}
+
+/// The database holds where members were and when: nobody else on the machine reads it.
+fn make_private_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn make_private_file(path: &Path) -> std::io::Result<()> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
@@ -477,15 +574,17 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     transaction.commit().map_err(database)
 }
 
-/// Whether the vault opens what it sealed when the database was made.
+/// Whether the vault has every key that this database was ever sealed with. New keys are noted.
 fn check_vault(db: &Connection, vault: &Vault) -> rusqlite::Result<bool> {
-    let known = Plate::from_stored("parksync".to_owned());
-    db.execute(
-        "INSERT INTO vault_check (sealed) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM vault_check)",
-        [vault.seal_plate(&known)],
-    )?;
-    let sealed: Vec<u8> = db.query_row("SELECT sealed FROM vault_check", [], |row| row.get(0))?;
-    Ok(vault.open_plate(&sealed).is_ok_and(|opened| opened == known))
+    for number in vault.key_numbers() {
+        db.execute(
+            "INSERT INTO vault_check (number, sealed) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            (number, vault.seal_check(number)),
+        )?;
+    }
+    let mut checks = db.prepare("SELECT sealed FROM vault_check")?;
+    let sealed: Vec<Vec<u8>> = checks.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(sealed.iter().all(|sealed| vault.opens_check(sealed)))
 }
 
 /// Milliseconds, as stored.

@@ -15,6 +15,7 @@ use crate::domain::plate::Plate;
 /// Bytes of a tag: 128 bits of an HMAC are beyond any chance meeting.
 const TAG_BYTES: usize = 16;
 const NONCE_BYTES: usize = 12;
+const CHECK: &str = "parksync";
 
 /// The keys that protect personal data at rest.
 pub struct Vault {
@@ -95,6 +96,26 @@ impl Vault {
         })
     }
 
+    /// The numbers of all keys.
+    pub fn key_numbers(&self) -> impl Iterator<Item = u8> {
+        self.seal_keys.keys().copied()
+    }
+
+    /// Seals a known text with one of the keys, to recognise that key by later.
+    ///
+    /// # Panics
+    /// There is no key of this number.
+    #[must_use]
+    pub fn seal_check(&self, number: u8) -> Vec<u8> {
+        self.seal_with(number, b"check", CHECK)
+    }
+
+    /// Whether a check opens, with the key that its first byte names.
+    #[must_use]
+    pub fn opens_check(&self, sealed: &[u8]) -> bool {
+        self.open(b"check", sealed).is_ok_and(|text| text == CHECK)
+    }
+
     /// The key under which a plate is looked up.
     #[must_use]
     pub fn plate_tag(&self, plate: &Plate) -> Tag {
@@ -104,7 +125,7 @@ impl Vault {
     /// The key under which a member is looked up.
     #[must_use]
     pub fn member_tag(&self, member: &MemberKey) -> Tag {
-        self.tag(&["member", &member.circle, &member.appid, member.openid.expose()])
+        self.tag(&["member", &member.circle, member.appid.as_str(), member.openid.expose()])
     }
 
     /// A keyed digest of several texts. Their borders count.
@@ -150,13 +171,17 @@ impl Vault {
     }
 
     fn seal(&self, purpose: &'static [u8], text: &str) -> Vec<u8> {
+        self.seal_with(self.newest, purpose, text)
+    }
+
+    fn seal_with(&self, number: u8, purpose: &'static [u8], text: &str) -> Vec<u8> {
         let mut nonce = [0; NONCE_BYTES];
         rand::fill(&mut nonce).expect("the system's random source works");
         let mut sealed = Vec::with_capacity(1 + NONCE_BYTES + text.len() + AES_256_GCM.tag_len());
-        sealed.push(self.newest);
+        sealed.push(number);
         sealed.extend_from_slice(&nonce);
         let mut body = text.as_bytes().to_vec();
-        self.seal_keys[&self.newest]
+        self.seal_keys[&number]
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(purpose), &mut body)
             .expect("a short text can be sealed");
         sealed.append(&mut body);

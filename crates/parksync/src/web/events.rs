@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
 use super::intake::{self, Intake};
 use super::problem::Problem;
@@ -35,8 +33,13 @@ async fn take(web: &Web, headers: &HeaderMap, body: Result<Bytes, BytesRejection
         body: &body,
         received_at: web.clock.now(),
     };
-    let entries = generic::parse_batch(&message, |lot, gate| source(web, lot, gate))
-        .map_err(|malformed| Problem::new(400, "malformed", malformed.reason.sentence).field(malformed.field))?;
+    let entries = match generic::parse_batch(&message, |lot, gate| source(web, lot, gate)) {
+        Ok(entries) => entries,
+        Err(malformed) => {
+            intake::count_malformed(web, "", &malformed).await?;
+            return Err(Problem::new(400, "malformed", malformed.reason.sentence).field(malformed.field));
+        }
+    };
     let mut intake = Intake::default();
     for entry in entries {
         match (lot(web, entry.lot.as_deref()), entry.item) {
@@ -44,16 +47,9 @@ async fn take(web: &Web, headers: &HeaderMap, body: Result<Bytes, BytesRejection
             (None, Item::Rejected { field, reason, .. }) => intake.refuse(field, &reason),
             (None, _) => intake.refuse("lot", &unknown_lot()),
         }
+        intake.note(&entry.notes);
     }
-    let results = intake.store(web).await?;
-    let rejected = results.iter().filter(|result| result.is_rejected()).count();
-    // All bad is the sender's mistake; a part of a batch must not make it send the rest again.
-    let status = if rejected > 0 && rejected == results.len() {
-        StatusCode::UNPROCESSABLE_ENTITY
-    } else {
-        StatusCode::OK
-    };
-    Ok((status, Json(json!({ "rejected": rejected, "results": results }))).into_response())
+    Ok(intake::answer(intake.store(web).await?))
 }
 
 fn lot<'a>(web: &'a Web, id: Option<&str>) -> Option<(&'a str, &'a Lot)> {

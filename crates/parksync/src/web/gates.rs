@@ -1,19 +1,16 @@
 //! `/v1/gates/{lot}/{gate}`: a camera or barrier posts what it saw, in its own words, and hears the words it waits for.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 use tracing::warn;
 
 use super::intake::Intake;
 use super::problem::Problem;
 use super::{Gate, Lot, Web, intake};
 use crate::ingest::{self, Item, Message, Reply};
-use crate::store::NeverSent;
 
 pub(super) async fn receive(
     State(web): State<Web>,
@@ -45,11 +42,7 @@ async fn take(
     let parsed = match ingest::parse(gate.format, &message, &gate.source) {
         Ok(parsed) => parsed,
         Err(malformed) => {
-            let refused = NeverSent {
-                lot: lot_id.to_owned(),
-                reason: malformed.reason.word,
-            };
-            web.store.record(Vec::new(), vec![refused]).await?;
+            intake::count_malformed(web, lot_id, &malformed).await?;
             warn!(lot.id = lot_id, gate.id = gate_id, field = %malformed.field, reason = malformed.reason.word, "a message was not understood");
             return Err(Problem::new(400, "malformed", malformed.reason.sentence).field(malformed.field));
         }
@@ -57,25 +50,29 @@ async fn take(
     for note in &parsed.notes {
         warn!(lot.id = lot_id, gate.id = gate_id, note = note.word, "odd, but taken");
     }
-    // With the configuration put right the repeat is good, so the sender keeps it.
-    if let Some(problem) = parsed.items.iter().find_map(unconfigured) {
-        warn!(
-            lot.id = lot_id,
-            gate.id = gate_id,
-            "a message was sent back: the configuration of its gate is incomplete"
-        );
-        return Err(problem);
-    }
     let mut intake = Intake::default();
+    let per_item = matches!(parsed.reply, Reply::PerItem);
     for item in parsed.items {
+        if let Some(problem) = unconfigured(&item).filter(|_| !per_item) {
+            // With the configuration put right the repeat is good, so the camera keeps the message. It holds nothing else.
+            intake.add(lot_id, lot, Some(gate_id), item, message.received_at);
+            intake.store(web).await?;
+            warn!(
+                lot.id = lot_id,
+                gate.id = gate_id,
+                "a message was sent back: the configuration of its gate is incomplete"
+            );
+            return Err(problem);
+        }
         intake.add(lot_id, lot, Some(gate_id), item, message.received_at);
     }
+    intake.note(&parsed.notes);
     let results = intake.store(web).await?;
     Ok(match parsed.reply {
         Reply::Body { content_type, body } => {
             (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], body).into_response()
         }
-        Reply::PerItem => Json(json!({ "results": results })).into_response(),
+        Reply::PerItem => intake::answer(results),
     })
 }
 

@@ -14,8 +14,11 @@ pub(super) async fn alive() -> &'static str {
 
 /// Ready means that an event could be written down right now.
 pub(super) async fn ready(State(web): State<Web>) -> Response {
-    match web.store.record(Vec::new(), Vec::new()).await {
-        Ok(_) => "ready\n".into_response(),
+    if let Err(problem) = web.pressure.check() {
+        return problem.into_response();
+    }
+    match web.store.heartbeat(web.clock.now()).await {
+        Ok(()) => "ready\n".into_response(),
         Err(error) => Problem::from(error).into_response(),
     }
 }
@@ -24,7 +27,7 @@ pub(super) async fn metrics(State(web): State<Web>) -> Response {
     match web.store.counters().await {
         Ok(counters) => {
             let mut text = String::new();
-            match metrics::encode(&counters, &mut text) {
+            match metrics::encode(&counters, &web.refused.all(), &mut text) {
                 Ok(()) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
                 Err(_) => Problem::new(500, "metrics", "the metrics could not be written").into_response(),
             }

@@ -1,13 +1,17 @@
 //! From what a parser made of a message to what the store writes down, item by item.
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 
 use super::problem::Problem;
 use super::{Lot, Web};
-use crate::ingest::{Item, Reason};
+use crate::ingest::{Item, Malformed, Note, Reason};
 use crate::store::{GateEvent, NeverSent};
 
 /// The body, or why there is none.
@@ -23,6 +27,29 @@ pub(super) fn body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem
     })
 }
 
+/// Counts a message that could not be understood at all.
+pub(super) async fn count_malformed(web: &Web, lot: &str, malformed: &Malformed) -> Result<(), Problem> {
+    let refused = NeverSent {
+        lot: lot.to_owned(),
+        reason: malformed.reason.word,
+    };
+    web.store.record(Vec::new(), vec![refused]).await?;
+    Ok(())
+}
+
+/// The answer to a batch: a result per item.
+pub(super) fn answer(results: Vec<ItemResult>) -> Response {
+    let rejected = results.iter().filter(|result| result.is_rejected()).count();
+    // All bad is the sender's mistake; a part of a batch must not make it send the rest again.
+    let all = rejected > 0 && rejected == results.len();
+    let status = if all {
+        StatusCode::UNPROCESSABLE_ENTITY
+    } else {
+        StatusCode::OK
+    };
+    (status, Json(json!({ "rejected": rejected, "results": results }))).into_response()
+}
+
 /// What became of one item.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -36,6 +63,8 @@ pub(super) struct ItemResult {
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<&'static str>,
 }
 
 impl ItemResult {
@@ -46,6 +75,7 @@ impl ItemResult {
             field: None,
             reason: None,
             detail: None,
+            notes: Vec::new(),
         }
     }
 
@@ -64,7 +94,7 @@ impl ItemResult {
         }
     }
 
-    pub(super) fn is_rejected(&self) -> bool {
+    fn is_rejected(&self) -> bool {
         self.class == "rejected"
     }
 }
@@ -120,6 +150,15 @@ impl Intake {
             reason: reason.word,
         });
         self.results.push(ItemResult::rejected(field, reason));
+    }
+
+    /// Adds what is odd about items that were taken.
+    pub(super) fn note(&mut self, notes: &[Note]) {
+        for note in notes {
+            if let Some(result) = self.results.get_mut(note.item) {
+                result.notes.push(note.word);
+            }
+        }
     }
 
     fn never(&mut self, lot_id: &str, reason: &Reason) {

@@ -8,9 +8,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Web, intake};
 use super::problem::Problem;
-use crate::domain::member::{MemberKey, Openid, bindable_plate};
+use super::{Web, intake};
+use crate::domain::member::{Appid, MemberKey, Openid, bindable_plate, readable_plate};
 use crate::domain::plate::Plate;
 use crate::limits;
 use crate::store::{MEMBERS_PER_PLATE, Member};
@@ -19,7 +19,7 @@ use crate::store::{MEMBERS_PER_PLATE, Member};
 #[serde(deny_unknown_fields)]
 pub(super) struct Binding {
     circle: String,
-    appid: Option<String>,
+    appid: Option<Appid>,
     openid: Openid,
     #[serde(default)]
     plates: Vec<String>,
@@ -33,7 +33,7 @@ type Body = Result<Bytes, BytesRejection>;
 pub(super) async fn bind(State(web): State<Web>, body: Body) -> Response {
     let now = web.clock.now();
     let bound = async {
-        let (member, plates, sole) = read(&web, &intake::body(body)?)?;
+        let (member, plates, sole) = read(&web, &intake::body(body)?, bindable_plate)?;
         if plates.is_empty() {
             return Err(Problem::new(422, "no-plates", "name at least one plate to bind").field("plates"));
         }
@@ -41,7 +41,10 @@ pub(super) async fn bind(State(web): State<Web>, body: Body) -> Response {
     };
     answer(bound.await.and_then(|bound| {
         if bound.full > 0 {
-            let most = format!("{} of the plates have {MEMBERS_PER_PLATE} other members already", bound.full);
+            let most = format!(
+                "{} of the plates have {MEMBERS_PER_PLATE} other members already",
+                bound.full
+            );
             return Err(Problem::new(422, "too-many-members", most).field("plates"));
         }
         Ok(json!({ "added": bound.added, "inside": bound.inside }))
@@ -51,7 +54,7 @@ pub(super) async fn bind(State(web): State<Web>, body: Body) -> Response {
 pub(super) async fn unbind(State(web): State<Web>, body: Body) -> Response {
     let now = web.clock.now();
     let unbound = async {
-        let (member, plates, _) = read(&web, &intake::body(body)?)?;
+        let (member, plates, _) = read(&web, &intake::body(body)?, readable_plate)?;
         Ok(web.store.unbind(member, plates, now).await?)
     };
     answer(
@@ -68,11 +71,21 @@ fn answer(result: Result<serde_json::Value, Problem>) -> Response {
     }
 }
 
-fn read(web: &Web, body: &[u8]) -> Result<(MemberKey, Vec<Plate>, bool), Problem> {
+fn read(
+    web: &Web,
+    body: &[u8],
+    plate: impl Fn(&str) -> Result<Plate, String>,
+) -> Result<(MemberKey, Vec<Plate>, bool), Problem> {
     let mut body = serde_json::Deserializer::from_slice(body);
     let binding: Binding = serde_path_to_error::deserialize(&mut body).map_err(|error| {
-        let field = error.path().to_string();
-        Problem::new(400, "malformed", error.into_inner().to_string()).field(field)
+        // The place, never the value: that may be a plate or an openid.
+        let place = error.path().to_string();
+        let (line, column) = (error.inner().line(), error.inner().column());
+        let detail = format!(
+            "line {line} column {column} does not fit; a binding has circle, openid, plates and optionally appid and sole"
+        );
+        let is_name = place.len() <= 20 && place.bytes().all(|byte| byte.is_ascii_lowercase() || b"[]0123456789".contains(&byte));
+        Problem::new(400, "malformed", detail).field(if is_name { place } else { "body".to_owned() })
     })?;
     let Some(appid) = web.site.circles.get(&binding.circle) else {
         let known = format!("there is no circle \"{}\" in the settings", binding.circle);
@@ -83,11 +96,15 @@ fn read(web: &Web, body: &[u8]) -> Result<(MemberKey, Vec<Plate>, bool), Problem
         return Err(Problem::new(422, "too-many-plates", most).field("plates"));
     }
     let plates = binding.plates.iter().enumerate().map(|(index, raw)| {
-        bindable_plate(raw).map_err(|why| Problem::new(422, "not-a-plate", why).field(format!("plates[{index}]")))
+        plate(raw).map_err(|why| Problem::new(422, "not-a-plate", why).field(format!("plates[{index}]")))
     });
     let plates = plates.collect::<Result<_, _>>()?;
     let appid = binding.appid.unwrap_or_else(|| appid.clone());
-    let member = MemberKey { circle: binding.circle, appid, openid: binding.openid };
+    let member = MemberKey {
+        circle: binding.circle,
+        appid,
+        openid: binding.openid,
+    };
     Ok((member, plates, binding.sole))
 }
 

@@ -36,8 +36,16 @@ impl Pressure {
     /// Whether a post may be taken now.
     pub(super) fn check(&self) -> Result<(), Problem> {
         match self.0.load(Ordering::Relaxed) {
-            FULL => Err(Problem::new(429, "outbox-full", "too many messages wait for WeChat Pay; send this one again later")),
-            NO_DISK => Err(Problem::new(503, "disk-full", "the disk is nearly full; nothing is taken until there is room")),
+            FULL => Err(Problem::new(
+                429,
+                "outbox-full",
+                "too many messages wait for WeChat Pay; send this one again later",
+            )),
+            NO_DISK => Err(Problem::new(
+                503,
+                "disk-full",
+                "the disk is nearly full; nothing is taken until there is room",
+            )),
             _ => Ok(()),
         }
     }
@@ -66,11 +74,19 @@ async fn look(store: &dyn Store, bounds: &Bounds) -> u8 {
         return NO_DISK;
     }
     let waiting: i64 = match store.counters().await {
-        Ok(counters) => counters.iter().filter(|counter| counter.name == "waiting").map(|counter| counter.value).sum(),
+        Ok(counters) => counters
+            .iter()
+            .filter(|counter| counter.name == "waiting")
+            .map(|counter| counter.value)
+            .sum(),
         // A store that cannot be read says so to every post by itself.
         Err(_) => 0,
     };
-    if u64::try_from(waiting).is_ok_and(|waiting| waiting >= bounds.waiting) { FULL } else { FINE }
+    if u64::try_from(waiting).is_ok_and(|waiting| waiting >= bounds.waiting) {
+        FULL
+    } else {
+        FINE
+    }
 }
 
 fn free_disk(bounds: &Bounds) -> Option<(u64, u64)> {

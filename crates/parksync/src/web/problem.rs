@@ -7,6 +7,10 @@ use serde::Serialize;
 use crate::limits;
 use crate::store::StoreError;
 
+/// The code of a refusal, for counting.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) &'static str);
+
 /// Why a request was refused. <https://www.rfc-editor.org/rfc/rfc9457>
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Problem {
@@ -69,6 +73,13 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        response.extensions_mut().insert(Code(self.code));
+        if self.status == 401 {
+            response.headers_mut().insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"parksync\""),
+            );
+        }
         if matches!(self.status, 429 | 503)
             && let Ok(wait) = HeaderValue::from_str(&super::retry_after(limits::RETRY_AFTER))
         {

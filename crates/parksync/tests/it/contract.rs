@@ -12,7 +12,9 @@ use parksync::domain::plate::Plate;
 use parksync::domain::presence::Policy;
 use parksync::store::sqlite::{OpenError, SqliteStore};
 use parksync::store::vault::Vault;
-use parksync::store::{ClaimRequest, GateEvent, Lease, NeverSent, Recorded, Settled, Store, StoreError};
+use parksync::store::{
+    Amend, Amended, ClaimRequest, GateEvent, Lease, NeverSent, Recorded, Renewal, Retention, Settled, Store, StoreError,
+};
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -28,7 +30,7 @@ fn member(number: u32) -> MemberKey {
     let openid = Openid::parse(&format!("openid-{number}")).unwrap();
     MemberKey {
         circle: "mall".to_owned(),
-        appid: "wx1".to_owned(),
+        appid: "wx1".parse().unwrap(),
         openid,
     }
 }
@@ -129,7 +131,10 @@ async fn a_lane_has_one_message_out_and_keeps_its_order() {
 async fn lanes_do_not_wait_for_each_other_and_a_claim_is_bounded() {
     on_every_store(|store| async move {
         for number in 0..5 {
-            store.bind(member(number), vec![plate(number)], false, at(0)).await.unwrap();
+            store
+                .bind(member(number), vec![plate(number)], false, at(0))
+                .await
+                .unwrap();
             record(&*store, event(number, Direction::In, 10)).await;
         }
 
@@ -142,7 +147,10 @@ async fn lanes_do_not_wait_for_each_other_and_a_claim_is_bounded() {
 #[tokio::test]
 async fn a_retry_waits_for_its_time_and_stays_the_head() {
     on_every_store(|store| async move {
-        store.bind(member(1), vec![plate(1), plate(2)], false, at(0)).await.unwrap();
+        store
+            .bind(member(1), vec![plate(1), plate(2)], false, at(0))
+            .await
+            .unwrap();
         record(&*store, event(1, Direction::In, 100)).await;
         let lease = claim(&*store, at(100), 1).await.unwrap().remove(0);
         let lost = Outcome::Unknown {
@@ -294,7 +302,10 @@ async fn counters_are_kept() {
 async fn members_come_page_by_page() {
     on_every_store(|store| async move {
         for number in 0..5 {
-            store.bind(member(number), vec![plate(number)], false, at(0)).await.unwrap();
+            store
+                .bind(member(number), vec![plate(number)], false, at(0))
+                .await
+                .unwrap();
         }
 
         let (first, next) = store.members(None, 0, 3).await.unwrap();
@@ -372,13 +383,221 @@ async fn a_late_bind_tells_the_entry_of_a_day_at_most() {
         let day = SignedDuration::from_hours(24);
 
         assert_eq!(
-            store.bind(member(1), vec![plate(1)], false, at(0) + day).await.unwrap().inside,
+            store
+                .bind(member(1), vec![plate(1)], false, at(0) + day)
+                .await
+                .unwrap()
+                .inside,
             1
         );
         assert_eq!(
-            store.bind(member(2), vec![plate(2)], false, at(1) + day).await.unwrap().inside,
+            store
+                .bind(member(2), vec![plate(2)], false, at(1) + day)
+                .await
+                .unwrap()
+                .inside,
             0
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_late_re_read_of_an_earlier_visit_does_not_move_this_one() {
+    on_every_store(|store| async move {
+        for (state, seconds) in [(Direction::In, 0), (Direction::Out, 40), (Direction::In, 80)] {
+            record(&*store, event(1, state, seconds)).await;
+        }
+        record(
+            &*store,
+            GateEvent {
+                received_at: at(100),
+                ..event(1, Direction::In, 2)
+            },
+        )
+        .await;
+
+        store.bind(member(1), vec![plate(1)], false, at(110)).await.unwrap();
+        let lease = claim(&*store, at(110), 1).await.unwrap().remove(0);
+        assert_eq!((lease.head.state, lease.head.at), (Direction::In, at(80)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_state_is_no_news_that_others_must_follow() {
+    on_every_store(|store| async move {
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
+        record(&*store, event(1, Direction::In, 200)).await;
+        let lease = claim(&*store, at(200), 1).await.unwrap().remove(0);
+        let refused = Outcome::Refused {
+            status: 400,
+            code: "PARAM_ERROR".to_owned(),
+            message: "time格式有误".to_owned(),
+            request_id: "r".to_owned(),
+            rate_limited: false,
+            retry_after: None,
+        };
+        let dead = Verdict::Dead {
+            reason: "400".to_owned(),
+        };
+        store.settle(vec![settled(lease, refused, dead)]).await.unwrap();
+
+        let exit = GateEvent {
+            received_at: at(210),
+            ..event(1, Direction::Out, 150)
+        };
+        assert_eq!(record(&*store, exit).await, Recorded::Queued(1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn circles_share_a_claim() {
+    on_every_store(|store| async move {
+        store
+            .set_circles(vec![
+                ("mall".to_owned(), "m".to_owned()),
+                ("other".to_owned(), "m".to_owned()),
+            ])
+            .await
+            .unwrap();
+        for number in 0..20 {
+            store
+                .bind(member(number), vec![plate(number)], false, at(0))
+                .await
+                .unwrap();
+            record(&*store, event(number, Direction::In, 10)).await;
+        }
+        let late = MemberKey {
+            circle: "other".to_owned(),
+            ..member(99)
+        };
+        store.bind(late, vec![plate(99)], false, at(0)).await.unwrap();
+        record(
+            &*store,
+            GateEvent {
+                circle: "other".to_owned(),
+                ..event(99, Direction::In, 20)
+            },
+        )
+        .await;
+
+        let claimed = claim(&*store, at(30), 4).await.unwrap();
+        assert_eq!(claimed.len(), 4);
+        assert!(
+            claimed.iter().any(|lease| lease.head.member.circle == "other"),
+            "the short lane waited for the long one"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn old_things_go_strangers_first() {
+    on_every_store(|store| async move {
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
+        for number in [1, 2] {
+            record(&*store, event(number, Direction::In, 0)).await;
+            record(&*store, event(number, Direction::Out, 600)).await;
+        }
+        while let Some(lease) = claim(&*store, at(600), 1).await.unwrap().pop() {
+            store.settle(vec![delivered(lease)]).await.unwrap();
+        }
+        let after = |hours| Retention {
+            now: at(600) + SignedDuration::from_hours(hours),
+            strangers: SignedDuration::from_hours(24),
+            all: SignedDuration::from_hours(24 * 30),
+        };
+
+        assert_eq!(store.forget(after(23)).await.unwrap().visits, 0);
+        assert_eq!(store.forget(after(25)).await.unwrap().visits, 1);
+        assert_eq!(store.forget(after(26)).await.unwrap().looked, 0);
+        assert_eq!(store.forget(after(24 * 30 + 1)).await.unwrap().visits, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_database_that_was_sealed_with_more_keys_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("parksync.db");
+    let other = KEY.replace('0', "1");
+    let both = Vault::from_key_file(&format!("1:{KEY}\n2:{other}")).unwrap();
+    drop(SqliteStore::open(&path, Arc::new(both)).unwrap());
+
+    assert!(matches!(open(&path), Err(OpenError::WrongVault { .. })));
+}
+
+#[tokio::test]
+async fn a_corrected_plate_and_a_cancelled_entry_take_back_what_they_did() {
+    on_every_store(|store| async move {
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
+        store.bind(member(2), vec![plate(2)], false, at(0)).await.unwrap();
+        let mut wrong = event(1, Direction::In, 100);
+        wrong.read.record_id = Some("r1".to_owned());
+        record(&*store, wrong).await;
+        let lease = claim(&*store, at(100), 1).await.unwrap().remove(0);
+        store.settle(vec![delivered(lease)]).await.unwrap();
+        let amend = |plate, seconds| Amend {
+            circle: "mall".to_owned(),
+            lot: "P1".to_owned(),
+            record_id: "r1".to_owned(),
+            plate,
+            received_at: at(seconds),
+            policy: Policy::default(),
+        };
+
+        let corrected = store.amend(amend(Some(plate(2)), 5000)).await.unwrap();
+        assert_eq!(corrected, Amended::Corrected(Recorded::Queued(1)));
+        let mut told: Vec<_> = claim(&*store, at(5001), 10).await.unwrap();
+        told.sort_by_key(|lease| lease.lane);
+        let states: Vec<_> = told
+            .iter()
+            .map(|lease| (lease.head.plate.clone(), lease.head.state, lease.head.at))
+            .collect();
+        assert_eq!(
+            states,
+            [(plate(1), Direction::Out, at(5000)), (plate(2), Direction::In, at(100))]
+        );
+
+        assert_eq!(
+            store.amend(amend(Some(plate(2)), 5010)).await.unwrap(),
+            Amended::Unchanged
+        );
+        store.settle(told.into_iter().map(delivered).collect()).await.unwrap();
+        assert_eq!(store.amend(amend(None, 5020)).await.unwrap(), Amended::Cancelled);
+        let out = claim(&*store, at(5021), 10).await.unwrap().remove(0);
+        assert_eq!((out.head.plate.clone(), out.head.state), (plate(2), Direction::Out));
+        assert_eq!(store.amend(amend(None, 5030)).await.unwrap(), Amended::UnknownRecord);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn presence_is_renewed_once_a_midnight_and_long_stays_go_stale() {
+    on_every_store(|store| async move {
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
+        record(&*store, event(1, Direction::In, 100)).await;
+        let lease = claim(&*store, at(100), 1).await.unwrap();
+        store.settle(lease.into_iter().map(delivered).collect()).await.unwrap();
+        let renewal = Renewal {
+            circle: "mall".to_owned(),
+            lot: "P1".to_owned(),
+            midnight: at(5000),
+            now: at(5001),
+        };
+
+        assert_eq!(store.renew(renewal.clone()).await.unwrap(), 1);
+        assert_eq!(store.renew(renewal.clone()).await.unwrap(), 0);
+        let lease = claim(&*store, at(5001), 1).await.unwrap().remove(0);
+        assert_eq!((lease.head.state, lease.head.at), (Direction::In, at(5000)));
+        store.settle(vec![delivered(lease)]).await.unwrap();
+        assert_eq!(store.renew(renewal).await.unwrap(), 0);
+
+        assert_eq!(store.mark_stale(at(50), "P1".to_owned(), at(9000)).await.unwrap(), 0);
+        assert_eq!(store.mark_stale(at(101), "P1".to_owned(), at(9000)).await.unwrap(), 1);
+        assert!(claim(&*store, at(99_999), 1).await.unwrap().is_empty());
     })
     .await;
 }

@@ -162,7 +162,7 @@ async fn an_entry_of_this_morning_that_surfaces_now_waits_for_a_person() {
     app.bind(PLATE, "openid-1").await;
 
     let old = app.clock.now() - SignedDuration::from_hours(13);
-    assert_eq!(app.gate_at(PLATE, "IN", old).await, "held");
+    assert_eq!(app.gate_at(PLATE, "IN", old).await, "waits-for-person");
     app.settle_all().await;
 
     assert!(app.told(PLATE).is_empty());
@@ -235,4 +235,82 @@ async fn what_waits_survives_a_stop() {
     );
     service.stop().await;
     drop(folder);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_of_wechat_pay_that_is_a_little_behind_loses_nothing() {
+    let app = TestApp::start().await;
+    app.bind(PLATE, "openid-1").await;
+    app.advance(SignedDuration::from_hours(6));
+    app.sandbox.set_clock_offset(-3);
+
+    app.gate(PLATE, "IN").await;
+    let end = std::time::Instant::now() + crate::app::PATIENCE;
+    while app.told(PLATE).is_empty() && std::time::Instant::now() < end {
+        app.advance(SignedDuration::from_secs(1));
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+
+    assert_eq!(app.told(PLATE), ["IN"]);
+    assert_eq!(app.counter("delivery", "dead").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_set_up_pauses_its_circle_and_one_probe_goes_on() {
+    let app = TestApp::start().await;
+    app.bind(PLATE, "openid-1").await;
+    app.bind(OTHER, "openid-2").await;
+    app.sandbox.set_mall(wechatpay_sandbox::MallState::NotUnique);
+
+    app.gate(PLATE, "IN").await;
+    app.gate(OTHER, "IN").await;
+    assert!(
+        app.sandbox
+            .ledger()
+            .wait_for(|ledger| !ledger.is_empty(), crate::app::PATIENCE)
+            .await
+    );
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let in_flight = app.sandbox.ledger().len();
+    for _ in 0..5 {
+        app.advance(SignedDuration::from_secs(61));
+        tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+    }
+    let probes = app.sandbox.ledger().len() - in_flight;
+    let holds = app.service.store().holds().await.unwrap();
+    app.sandbox.set_mall(wechatpay_sandbox::MallState::Unique);
+    app.advance(SignedDuration::from_mins(10));
+    app.settle_all().await;
+
+    assert!((1..=5).contains(&probes), "{probes} probes in five minutes");
+    assert_eq!(holds.len(), 1);
+    assert!(holds[0].reason.contains("NO_AUTH"), "{holds:?}");
+    assert_eq!((app.told(PLATE).len(), app.told(OTHER).len()), (1, 1));
+    assert!(app.service.store().holds().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_holds_only_a_person_releases() {
+    use parksync::domain::delivery::Scope;
+    let app = TestApp::start().await;
+    app.bind(PLATE, "openid-1").await;
+    let store = app.service.store();
+    store
+        .hold(
+            Scope::Circle,
+            "demo-mall".to_owned(),
+            "maintenance".to_owned(),
+            app.clock.now(),
+        )
+        .await
+        .unwrap();
+
+    app.gate(PLATE, "IN").await;
+    app.advance(SignedDuration::from_mins(30));
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert!(app.told(PLATE).is_empty());
+    assert!(store.release(Scope::Circle, "demo-mall".to_owned()).await.unwrap());
+    app.settle_all().await;
+
+    assert_eq!(app.told(PLATE), ["IN"]);
 }

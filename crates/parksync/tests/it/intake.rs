@@ -241,3 +241,56 @@ async fn health_says_what_is() {
     assert_eq!(app.http.get("/healthz", "").await, (200, "alive\n".to_owned()));
     assert_eq!(app.http.get("/readyz", "").await, (200, "ready\n".to_owned()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_event_without_direction_costs_a_batch_of_a_gate_nothing() {
+    let app = TestApp::start().await;
+    let now = app.clock.now().to_string();
+    let batch = json!([
+        { "plate": "宁Y00001", "state": "IN", "time": now },
+        { "plate": "宁Y00002", "time": now },
+    ]);
+
+    let (status, answer) = app.post_gate("P1/G1", "application/json", batch.to_string()).await;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+
+    assert_eq!((status, &answer["rejected"]), (200, &json!(1)));
+    assert_eq!(answer["results"][0]["recorded"], "no-member");
+    assert_eq!(answer["results"][1]["field"], "state");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_at_the_door_is_counted_too() {
+    let app = TestApp::start().await;
+
+    app.post_gate("P9/E1", "application/json", "{}").await;
+    app.http.post("/v1/events", "wrong", "application/json", "{}").await;
+    let (status, _) = app
+        .http
+        .post("/v1/events", &app.gate_key, "application/json", "not json")
+        .await;
+    let (_, metrics) = app.http.get("/metrics", "").await;
+
+    assert_eq!(status, 400);
+    for line in [
+        "parksync_refused_requests_total{code=\"unknown-lot\"} 1",
+        "parksync_refused_requests_total{code=\"wrong-api-key\"} 1",
+        "parksync_refused_requests_total{code=\"malformed\"} 1",
+        "parksync_never_sent_total{lot=\"\",word=\"syntax\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_camera_that_waits_for_a_challenge_gets_one() {
+    let app = TestApp::start().await;
+
+    let refused = app
+        .http
+        .try_post("/v1/events", "wrong", "application/json", "{}")
+        .await
+        .unwrap();
+
+    assert_eq!(refused.headers()["www-authenticate"], "Basic realm=\"parksync\"");
+}

@@ -123,3 +123,45 @@ async fn neither_plates_nor_openids_lie_in_clear_on_disk() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_bind_waits_for_an_entry_that_lies_ahead() {
+    let app = TestApp::start().await;
+    app.advance(SignedDuration::from_hours(6));
+    let ahead = app.clock.now() + SignedDuration::from_secs(3);
+    app.gate_at(PLATE, "IN", ahead).await;
+
+    app.bind(PLATE, "openid-1").await;
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert!(app.sandbox.ledger().is_empty());
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    app.settle_all().await;
+
+    assert_eq!(app.told(PLATE), ["IN"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_eleventh_member_of_a_car_is_refused_and_a_sold_car_changes_hands() {
+    let app = TestApp::start().await;
+    for number in 0..10 {
+        app.bind(PLATE, &format!("openid-{number}")).await;
+    }
+    let bind = |sole: bool| {
+        json!({ "circle": "demo-mall", "openid": "openid-new", "plates": [PLATE], "sole": sole }).to_string()
+    };
+
+    let (status, answer) = app
+        .http
+        .post("/v1/members/bind", &app.admin_key, "application/json", bind(false))
+        .await;
+    assert_eq!(status, 422, "{answer}");
+    let (status, _) = app
+        .http
+        .post("/v1/members/bind", &app.admin_key, "application/json", bind(true))
+        .await;
+    assert_eq!(status, 200);
+    app.gate(PLATE, "IN").await;
+    app.settle_all().await;
+
+    assert_eq!(app.told(PLATE), ["IN"]);
+}

@@ -26,16 +26,26 @@ pub(super) fn amend(tx: &Tx<'_>, amend: &Amend) -> Result<Amended, Failure> {
         tx.count("amend", &amend.lot, "unknown-record", 1);
         return Ok(Amended::UnknownRecord);
     };
-    if amend.plate.as_ref().is_some_and(|plate| tx.vault.plate_tag(plate) == wrong.plate_tag) {
+    if amend
+        .plate
+        .as_ref()
+        .is_some_and(|plate| tx.vault.plate_tag(plate) == wrong.plate_tag)
+    {
         return Ok(Amended::Unchanged);
     }
     undo_event(tx, amend, &wrong)?;
-    let word = if amend.plate.is_some() { "corrected" } else { "cancelled" };
+    let word = if amend.plate.is_some() {
+        "corrected"
+    } else {
+        "cancelled"
+    };
     tx.db
         .prepare_cached("UPDATE event SET recorded = ?2, record_tag = NULL WHERE id = ?1")?
         .execute((wrong.id, word))?;
     tx.count("amend", &amend.lot, word, 1);
-    let Some(plate) = &amend.plate else { return Ok(Amended::Cancelled) };
+    let Some(plate) = &amend.plate else {
+        return Ok(Amended::Cancelled);
+    };
     let event = GateEvent {
         circle: amend.circle.clone(),
         lot: amend.lot.clone(),
@@ -75,7 +85,10 @@ fn find(tx: &Tx<'_>, amend: &Amend) -> Result<Option<Wrong>, Failure> {
             gate,
             plate_tag,
             plate: plate.map(|sealed| tx.vault.open_plate(&sealed)).transpose()?,
-            crossing: At { state: direction(&state)?, at: timestamp(at)? },
+            crossing: At {
+                state: direction(&state)?,
+                at: timestamp(at)?,
+            },
         })
     })
     .transpose()
@@ -86,7 +99,9 @@ fn undo_event(tx: &Tx<'_>, amend: &Amend, wrong: &Wrong) -> Result<(), Failure> 
     match wrong.crossing.state {
         Direction::In => {
             tx.db
-                .prepare_cached("UPDATE visit SET ended = 'cancelled', forget_from = ?2 WHERE id = ?1 AND left_at IS NULL")?
+                .prepare_cached(
+                    "UPDATE visit SET ended = 'cancelled', forget_from = ?2 WHERE id = ?1 AND left_at IS NULL",
+                )?
                 .execute((wrong.visit, millis(amend.received_at)))?;
         }
         Direction::Out => {
@@ -116,9 +131,20 @@ fn undo_event(tx: &Tx<'_>, amend: &Amend, wrong: &Wrong) -> Result<(), Failure> 
                     plate_tag: wrong.plate_tag,
                     state: Direction::Out,
                     at: amended_at(amend, wrong.crossing.at),
-                    cause: if amend.plate.is_some() { Cause::Correction } else { Cause::Cancellation },
+                    cause: if amend.plate.is_some() {
+                        Cause::Correction
+                    } else {
+                        Cause::Cancellation
+                    },
                 };
-                lanes::queue(tx, &amend.circle, member, &message, amend.received_at, amend.received_at)?;
+                lanes::queue(
+                    tx,
+                    &amend.circle,
+                    member,
+                    &message,
+                    amend.received_at,
+                    amend.received_at,
+                )?;
             }
             Undo::Remove | Undo::Nothing => {}
         }

@@ -30,7 +30,8 @@ pub(super) fn set_circles(tx: &Tx<'_>, circles: &[(String, String)]) -> Result<(
 
 /// Frees what a killed process held. What was in flight has an unknown outcome and stays the head of its lane.
 pub(super) fn free_all(tx: &Tx<'_>) -> Result<(), Failure> {
-    tx.db.execute("UPDATE lane SET claimed = 0, due_at = 0 WHERE claimed = 1", [])?;
+    tx.db
+        .execute("UPDATE lane SET claimed = 0, due_at = 0 WHERE claimed = 1", [])?;
     tx.db.execute("UPDATE hold SET probing = 0", [])?;
     Ok(())
 }
@@ -65,7 +66,10 @@ pub(super) fn next_due(db: &Connection) -> Result<Option<Timestamp>, Failure> {
     for circle in active_circles(db)? {
         let mut due: Option<i64> = earliest.query_row([circle.id], |row| row.get(0))?;
         if let Some(hold) = holds.over(&circle) {
-            due = hold.probe_at.filter(|_| !hold.probing).and_then(|probe| due.map(|due| due.max(probe)));
+            due = hold
+                .probe_at
+                .filter(|_| !hold.probing)
+                .and_then(|probe| due.map(|due| due.max(probe)));
         }
         next = [next, due].into_iter().flatten().min();
     }
@@ -123,9 +127,19 @@ fn claim_of(tx: &Tx<'_>, circle: &Circle, now: Timestamp, most: u32, leases: &mu
         .collect::<Result<_, _>>()?;
     let mut claimed = 0;
     for (lane, head, epoch) in due {
-        let Some((head, plate_tag)) = load_head(tx, lane, head)? else {
+        let loaded = match load_head(tx, lane, head) {
+            Err(Failure::Vault(error)) => {
+                // One message that cannot be read must not stop the others. It waits for the right key, and for a person.
+                set_aside(tx, circle, lane, head, &error.to_string(), now)?;
+                continue;
+            }
+            loaded => loaded?,
+        };
+        let Some((head, plate_tag)) = loaded else {
             // The head was settled in another way (withdrawn while it was to be repeated): look for the next one.
-            tx.db.prepare_cached("UPDATE lane SET head_id = NULL WHERE member_id = ?1")?.execute([lane])?;
+            tx.db
+                .prepare_cached("UPDATE lane SET head_id = NULL WHERE member_id = ?1")?
+                .execute([lane])?;
             refresh(tx, lane)?;
             continue;
         };
@@ -137,14 +151,52 @@ fn claim_of(tx: &Tx<'_>, circle: &Circle, now: Timestamp, most: u32, leases: &mu
         tx.db
             .prepare_cached(
                 "INSERT INTO told (member_id, plate_tag, state, at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (member_id, plate_tag) DO UPDATE SET state = excluded.state, at = excluded.at
-                 WHERE excluded.at >= told.at",
+                 ON CONFLICT (member_id, plate_tag) DO UPDATE
+                 SET state = excluded.state, at = excluded.at, was_state = told.state, was_at = told.at
+                 WHERE excluded.at > told.at OR (excluded.at = told.at AND excluded.state <> told.state)",
             )?
             .execute((lane, plate_tag, head.state.as_str(), millis(head.at)))?;
-        leases.push(Lease { lane, epoch: epoch + 1, merchant: circle.merchant.clone(), head });
+        leases.push(Lease {
+            lane,
+            epoch: epoch + 1,
+            merchant: circle.merchant.clone(),
+            head,
+        });
         claimed += 1;
     }
     Ok(claimed)
+}
+
+/// Puts the head of a lane aside for a person.
+fn set_aside(
+    tx: &Tx<'_>,
+    circle: &Circle,
+    lane: i64,
+    head: Option<i64>,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let rows = tx
+        .db
+        .prepare_cached(
+            "UPDATE delivery SET status = 'held', reason = ?3, settled_at = ?4
+             WHERE id = coalesce(?2, (SELECT id FROM delivery WHERE member_id = ?1 AND status = 'waiting' ORDER BY at, id LIMIT 1))
+               AND status = 'waiting'",
+        )?
+        .execute((lane, head, why, millis(now)))?;
+    if rows > 0 {
+        tx.count("waiting", &circle.name, "waiting", -1);
+        tx.count("waiting", &circle.name, "held", 1);
+        tracing::error!(
+            circle.id = circle.name,
+            why,
+            "a message cannot be opened and waits for a person"
+        );
+    }
+    tx.db
+        .prepare_cached("UPDATE lane SET head_id = NULL WHERE member_id = ?1")?
+        .execute([lane])?;
+    refresh(tx, lane)
 }
 
 /// The head of a lane: the message that has to be repeated, else the earliest one that waits.
@@ -158,13 +210,22 @@ fn load_head(tx: &Tx<'_>, lane: i64, head: Option<i64>) -> Result<Option<(Delive
                             FROM delivery d JOIN member m ON m.id = d.member_id
                             WHERE d.member_id = ?1 AND d.status = 'waiting' ORDER BY d.at, d.id LIMIT 1";
     let (sql, key) = head.map_or((EARLIEST, lane), |head| (BY_ID, head));
-    let row: Option<Row> = tx.db.prepare_cached(sql)?.query_row([key], |row| row.try_into()).optional()?;
+    let row: Option<Row> = tx
+        .db
+        .prepare_cached(sql)?
+        .query_row([key], |row| row.try_into())
+        .optional()?;
     let Some((id, plate_tag, plate, state, at, enqueued_at, tries, circle, appid, openid)) = row else {
         return Ok(None);
     };
+    let appid = appid.parse().map_err(|_| Failure::Damaged("an appid is none"))?;
     let delivery = Delivery {
         id,
-        member: MemberKey { circle, appid, openid: tx.vault.open_openid(&openid)? },
+        member: MemberKey {
+            circle,
+            appid,
+            openid: tx.vault.open_openid(&openid)?,
+        },
         plate: tx.vault.open_plate(&plate)?,
         state: direction(&state)?,
         at: timestamp(at)?,
@@ -188,7 +249,9 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
     let Lease { lane, epoch, head, .. } = &one.lease;
     let freed = tx
         .db
-        .prepare_cached("UPDATE lane SET claimed = 0, head_id = NULL WHERE member_id = ?1 AND epoch = ?2 AND claimed = 1")?
+        .prepare_cached(
+            "UPDATE lane SET claimed = 0, head_id = NULL WHERE member_id = ?1 AND epoch = ?2 AND claimed = 1",
+        )?
         .execute((lane, epoch))?;
     if freed == 0 {
         return Ok(false);
@@ -212,6 +275,10 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
         Verdict::Dead { reason } => {
             let waited = finish(tx, head.id, "dead", Some(reason), now)?;
             leave_waiting(tx, circle, "dead", waited);
+            // A first try that was refused never became news: what was told before stands.
+            if head.tries == 0 && !matches!(one.outcome, Outcome::Unknown { .. }) {
+                untell(tx, *lane, head)?;
+            }
         }
         Verdict::RetryAt { at, counts } => {
             tx.count("retry", circle, outcome_word(&one.outcome), 1);
@@ -257,6 +324,24 @@ fn answered(verdict: &Verdict, outcome: &Outcome) -> bool {
     }
 }
 
+/// Forgets a state that WeChat Pay certainly does not hold.
+fn untell(tx: &Tx<'_>, lane: i64, head: &Delivery) -> Result<(), Failure> {
+    let tag = tx.vault.plate_tag(&head.plate);
+    let key = (lane, tag, millis(head.at), head.state.as_str());
+    tx.db
+        .prepare_cached(
+            "DELETE FROM told WHERE member_id = ?1 AND plate_tag = ?2 AND at = ?3 AND state = ?4 AND was_at IS NULL",
+        )?
+        .execute(key)?;
+    tx.db
+        .prepare_cached(
+            "UPDATE told SET state = was_state, at = was_at, was_state = NULL, was_at = NULL
+             WHERE member_id = ?1 AND plate_tag = ?2 AND at = ?3 AND state = ?4 AND was_at IS NOT NULL",
+        )?
+        .execute(key)?;
+    Ok(())
+}
+
 fn repeat(tx: &Tx<'_>, lane: i64, delivery: i64, due_at: i64, counts: bool) -> Result<(), Failure> {
     let waits = tx
         .db
@@ -283,9 +368,13 @@ fn finish(tx: &Tx<'_>, id: i64, status: &str, reason: Option<&str>, now: i64) ->
 fn write_attempt(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
     let (status, code, request_id, detail) = match &one.outcome {
         Outcome::Accepted { request_id } => (None, None, Some(request_id), None),
-        Outcome::Refused { status, code, message, request_id, .. } => {
-            (Some(*status), Some(code), Some(request_id), Some(message))
-        }
+        Outcome::Refused {
+            status,
+            code,
+            message,
+            request_id,
+            ..
+        } => (Some(*status), Some(code), Some(request_id), Some(message)),
         Outcome::Unknown { why } | Outcome::NotSent { why } | Outcome::Unbuildable { why } => {
             (None, None, None, Some(why))
         }
@@ -347,7 +436,12 @@ fn pause(tx: &Tx<'_>, scope: Scope, name: &str, reason: &str, now: i64) -> Resul
         .execute((scope_word(scope), name, reason, now, probe_at))?;
     if known.is_none() {
         tx.count("hold", name, scope_word(scope), 1);
-        tracing::error!(scope = scope_word(scope), name, reason, "deliveries pause: WeChat Pay refuses the set-up");
+        tracing::error!(
+            scope = scope_word(scope),
+            name,
+            reason,
+            "deliveries pause: WeChat Pay refuses the set-up"
+        );
     }
     Ok(())
 }
@@ -360,7 +454,11 @@ fn release(tx: &Tx<'_>, scope: Scope, name: &str) -> Result<(), Failure> {
         .execute((scope_word(scope), name))?;
     if released > 0 {
         tx.count("hold", name, scope_word(scope), -1);
-        tracing::warn!(scope = scope_word(scope), name, "deliveries go on: WeChat Pay accepts the set-up again");
+        tracing::warn!(
+            scope = scope_word(scope),
+            name,
+            "deliveries go on: WeChat Pay accepts the set-up again"
+        );
     }
     Ok(())
 }
@@ -405,7 +503,11 @@ pub(super) fn holds(db: &Connection) -> Result<Vec<Hold>, Failure> {
     rows.into_iter()
         .map(|(scope, name, reason, since, probes, probe_at)| {
             Ok(Hold {
-                scope: if scope == "merchant" { Scope::Merchant } else { Scope::Circle },
+                scope: if scope == "merchant" {
+                    Scope::Merchant
+                } else {
+                    Scope::Circle
+                },
                 name,
                 reason,
                 since: timestamp(since)?,
@@ -441,19 +543,33 @@ impl Holds {
             .collect::<Result<_, _>>()?;
         let held = rows.into_iter().map(|(scope, name, probe_at, probing)| {
             let scope = if scope == "merchant" { "merchant" } else { "circle" };
-            ((scope, name.clone()), HeldNow { scope, name, probe_at, probing })
+            (
+                (scope, name.clone()),
+                HeldNow {
+                    scope,
+                    name,
+                    probe_at,
+                    probing,
+                },
+            )
         });
         Ok(Self(held.collect()))
     }
 
     /// The hold that counts for a circle: its merchant's, else its own.
     fn over(&self, circle: &Circle) -> Option<&HeldNow> {
-        self.0.get(&("merchant", circle.merchant.clone())).or_else(|| self.0.get(&("circle", circle.name.clone())))
+        self.0
+            .get(&("merchant", circle.merchant.clone()))
+            .or_else(|| self.0.get(&("circle", circle.name.clone())))
     }
 
     fn over_mut(&mut self, circle: &Circle) -> Option<&mut HeldNow> {
         let merchant = ("merchant", circle.merchant.clone());
-        let key = if self.0.contains_key(&merchant) { merchant } else { ("circle", circle.name.clone()) };
+        let key = if self.0.contains_key(&merchant) {
+            merchant
+        } else {
+            ("circle", circle.name.clone())
+        };
         self.0.get_mut(&key)
     }
 }

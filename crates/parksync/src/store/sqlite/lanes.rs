@@ -56,7 +56,13 @@ pub(super) fn queue(
 }
 
 /// Writes a message down that waits for a person. The lane goes on without it.
-pub(super) fn hold(tx: &Tx<'_>, circle: &str, member: i64, message: &Message<'_>, now: Timestamp) -> Result<(), Failure> {
+pub(super) fn hold(
+    tx: &Tx<'_>,
+    circle: &str,
+    member: i64,
+    message: &Message<'_>,
+    now: Timestamp,
+) -> Result<(), Failure> {
     insert(tx, member, message, now, now, "held")?;
     tx.count("waiting", circle, "held", 1);
     Ok(())
@@ -163,7 +169,13 @@ pub(super) fn leave_waiting(tx: &Tx<'_>, circle: &str, word: &str, by: usize) {
 }
 
 /// Takes the messages of a plate out of a lane. What is in flight finishes.
-pub(super) fn withdraw(tx: &Tx<'_>, circle: &str, member: i64, plate_tag: &Tag, now: Timestamp) -> Result<usize, Failure> {
+pub(super) fn withdraw(
+    tx: &Tx<'_>,
+    circle: &str,
+    member: i64,
+    plate_tag: &Tag,
+    now: Timestamp,
+) -> Result<usize, Failure> {
     let mut withdrawn = 0;
     for status in ["waiting", "held"] {
         let rows = tx

@@ -25,8 +25,10 @@ pub(super) fn bind(
     let mut bound = Bound::default();
     for plate in plates {
         let plate_tag = tx.vault.plate_tag(plate);
-        let others: Vec<i64> =
-            record::bound_members(tx, &member.circle, &plate_tag)?.into_iter().filter(|other| *other != id).collect();
+        let others: Vec<i64> = record::bound_members(tx, &member.circle, &plate_tag)?
+            .into_iter()
+            .filter(|other| *other != id)
+            .collect();
         if sole {
             for other in &others {
                 unbind_plate(tx, &member.circle, *other, &plate_tag, now)?;
@@ -59,22 +61,37 @@ fn tell_entry(
     plate_tag: Tag,
     now: Timestamp,
 ) -> Result<bool, Failure> {
-    let Some((visit, last)) = record::last_visit(tx, &member.circle, &plate_tag)? else { return Ok(false) };
-    let Some(entered) = last.entered.as_ref().filter(|_| last.is_open()) else { return Ok(false) };
+    let Some((visit, last)) = record::last_visit(tx, &member.circle, &plate_tag)? else {
+        return Ok(false);
+    };
+    let Some(entered) = last.entered.as_ref().filter(|_| last.is_open()) else {
+        return Ok(false);
+    };
     let event: Option<i64> = tx
         .db
         .prepare_cached("SELECT id FROM event WHERE visit_id = ?1 AND state = 'IN' ORDER BY id LIMIT 1")?
         .query_row([visit], |row| row.get(0))
         .optional()?;
-    let Some(event_id) = event.filter(|_| now.duration_since(entered.at) <= LATE_BIND) else { return Ok(false) };
-    let message =
-        Message { event_id, plate, plate_tag, state: Direction::In, at: entered.at, cause: Cause::LateBind };
-    lanes::queue(tx, &member.circle, id, &message, now, now)?;
+    let Some(event_id) = event.filter(|_| now.duration_since(entered.at) <= LATE_BIND) else {
+        return Ok(false);
+    };
+    let message = Message {
+        event_id,
+        plate,
+        plate_tag,
+        state: Direction::In,
+        at: entered.at,
+        cause: Cause::LateBind,
+    };
+    // A clock that runs ahead within tolerance: WeChat Pay refuses the future.
+    lanes::queue(tx, &member.circle, id, &message, now.max(entered.at), now)?;
     Ok(true)
 }
 
 pub(super) fn unbind(tx: &Tx<'_>, member: &MemberKey, plates: &[Plate], now: Timestamp) -> Result<Unbound, Failure> {
-    let Some(id) = find(tx, member)? else { return Ok(Unbound::default()) };
+    let Some(id) = find(tx, member)? else {
+        return Ok(Unbound::default());
+    };
     let tags: Vec<Tag> = if plates.is_empty() {
         tx.db
             .prepare_cached("SELECT plate_tag FROM binding WHERE member_id = ?1")?
@@ -99,7 +116,9 @@ fn unbind_plate(tx: &Tx<'_>, circle: &str, member: i64, tag: &Tag, now: Timestam
         .prepare_cached("DELETE FROM binding WHERE circle = ?1 AND plate_tag = ?2 AND member_id = ?3")?
         .execute((circle, tag, member))?;
     let withdrawn = lanes::withdraw(tx, circle, member, tag, now)?;
-    tx.db.prepare_cached("DELETE FROM told WHERE member_id = ?1 AND plate_tag = ?2")?.execute((member, tag))?;
+    tx.db
+        .prepare_cached("DELETE FROM told WHERE member_id = ?1 AND plate_tag = ?2")?
+        .execute((member, tag))?;
     Ok((removed > 0, withdrawn))
 }
 
@@ -122,14 +141,16 @@ fn member_id(tx: &Tx<'_>, member: &MemberKey, now: Timestamp) -> Result<i64, Fai
         )?
         .execute((
             &member.circle,
-            &member.appid,
+            member.appid.as_str(),
             tx.vault.member_tag(member),
             tx.vault.seal_openid(&member.openid),
             millis(now),
         ))?;
     let id = tx.db.last_insert_rowid();
     // `serve` says whose merchant it is; an import may come before the first start.
-    tx.db.prepare_cached("INSERT OR IGNORE INTO circle (name, merchant) VALUES (?1, '')")?.execute([&member.circle])?;
+    tx.db
+        .prepare_cached("INSERT OR IGNORE INTO circle (name, merchant) VALUES (?1, '')")?
+        .execute([&member.circle])?;
     tx.db
         .prepare_cached("INSERT INTO lane (member_id, circle_id) SELECT ?1, id FROM circle WHERE name = ?2")?
         .execute((id, &member.circle))?;
@@ -156,8 +177,19 @@ pub(super) fn list(
     let mut members = Vec::with_capacity(rows.len());
     for (id, circle, appid, openid) in rows {
         let sealed: Vec<Vec<u8>> = plates.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let plates = sealed.iter().map(|plate| vault.open_plate(plate)).collect::<Result<_, _>>()?;
-        members.push(Member { key: MemberKey { circle, appid, openid: vault.open_openid(&openid)? }, plates });
+        let plates = sealed
+            .iter()
+            .map(|plate| vault.open_plate(plate))
+            .collect::<Result<_, _>>()?;
+        let appid = appid.parse().map_err(|_| Failure::Damaged("an appid is none"))?;
+        members.push(Member {
+            key: MemberKey {
+                circle,
+                appid,
+                openid: vault.open_openid(&openid)?,
+            },
+            plates,
+        });
     }
     Ok((members, next))
 }

@@ -26,14 +26,26 @@ fn record_at(
     time_source: TimeSource,
 ) -> Result<Recorded, Failure> {
     let read = &event.read;
-    let crossing = Crossing { lot: &event.lot, state: read.state, at };
+    let crossing = Crossing {
+        lot: &event.lot,
+        state: read.state,
+        at,
+    };
     let plate_tag = tx.vault.plate_tag(&read.plate);
     let dedupe = dedupe_tag(tx, event);
-    if tx.db.prepare_cached("SELECT 1 FROM event WHERE dedupe = ?1")?.exists([dedupe])? {
+    if tx
+        .db
+        .prepare_cached("SELECT 1 FROM event WHERE dedupe = ?1")?
+        .exists([dedupe])?
+    {
         return Ok(Recorded::Duplicate);
     }
     let members = bound_members(tx, &event.circle, &plate_tag)?;
-    let (step, visit) = if event.policy.inner { (None, None) } else { follow(tx, event, crossing, &plate_tag)? };
+    let (step, visit) = if event.policy.inner {
+        (None, None)
+    } else {
+        follow(tx, event, crossing, &plate_tag)?
+    };
     let tells = match step {
         None | Some(Step::Merged) => Vec::new(),
         Some(_) => members
@@ -85,11 +97,28 @@ fn dedupe_tag(tx: &Tx<'_>, event: &GateEvent) -> Tag {
     let plate = read.plate.expose();
     match &read.record_id {
         // The plate belongs to it: a corrected plate under the same record is news.
-        Some(id) => tx.vault.tag(&["record", &event.circle, &event.lot, gate, id, read.state.as_str(), plate]),
+        Some(id) => tx.vault.tag(&[
+            "record",
+            &event.circle,
+            &event.lot,
+            gate,
+            id,
+            read.state.as_str(),
+            plate,
+        ]),
         None => {
             let device = read.device.as_deref().unwrap_or_default();
             let at = millis(read.at).to_string();
-            tx.vault.tag(&["content", &event.circle, &event.lot, gate, device, read.state.as_str(), plate, &at])
+            tx.vault.tag(&[
+                "content",
+                &event.circle,
+                &event.lot,
+                gate,
+                device,
+                read.state.as_str(),
+                plate,
+                &at,
+            ])
         }
     }
 }
@@ -119,12 +148,16 @@ fn follow(
             id
         }
         (Step::Merged, Direction::Out) => {
-            tx.db.prepare_cached("UPDATE visit SET left_at = max(left_at, ?2) WHERE id = ?1")?.execute((id, at))?;
+            tx.db
+                .prepare_cached("UPDATE visit SET left_at = max(left_at, ?2) WHERE id = ?1")?
+                .execute((id, at))?;
             id
         }
         (Step::Left, _) => {
             tx.db
-                .prepare_cached("UPDATE visit SET left_lot = ?2, left_at = ?3, ended = 'left', forget_from = ?4 WHERE id = ?1")?
+                .prepare_cached(
+                    "UPDATE visit SET left_lot = ?2, left_at = ?3, ended = 'left', forget_from = ?4 WHERE id = ?1",
+                )?
                 .execute((id, crossing.lot, at, now))?;
             id
         }
@@ -138,7 +171,9 @@ fn follow(
                 tx.count("visit", &event.lot, "no-exit-seen", 1);
             }
             tx.db
-                .prepare_cached("INSERT INTO visit (circle, plate_tag, entered_lot, entered_at) VALUES (?1, ?2, ?3, ?4)")?
+                .prepare_cached(
+                    "INSERT INTO visit (circle, plate_tag, entered_lot, entered_at) VALUES (?1, ?2, ?3, ?4)",
+                )?
                 .execute((&event.circle, plate_tag, crossing.lot, at))?;
             Some(tx.db.last_insert_rowid())
         }
@@ -160,22 +195,34 @@ fn follow(
 /// The latest visit of a plate, with its row. A visit that was cancelled did not happen.
 pub(super) fn last_visit(tx: &Tx<'_>, circle: &str, plate_tag: &Tag) -> Result<Option<(i64, Visit)>, Failure> {
     type Row = (i64, Option<String>, Option<i64>, Option<String>, Option<i64>);
-    let row: Option<Row> = tx
+    let rows: Vec<Row> = tx
         .db
         .prepare_cached(
             "SELECT id, entered_lot, entered_at, left_lot, left_at FROM visit
-             WHERE circle = ?1 AND plate_tag = ?2 AND ended IS NOT 'cancelled' ORDER BY id DESC LIMIT 1",
+             WHERE circle = ?1 AND plate_tag = ?2 AND ended IS NOT 'cancelled' ORDER BY id DESC LIMIT 2",
         )?
-        .query_row((circle, plate_tag), |row| row.try_into())
-        .optional()?;
+        .query_map((circle, plate_tag), |row| row.try_into())?
+        .collect::<Result<_, _>>()?;
     let seen = |lot: Option<String>, at: Option<i64>| match (lot, at) {
-        (Some(lot), Some(at)) => Ok::<_, Failure>(Some(Seen { lot, at: timestamp(at)? })),
+        (Some(lot), Some(at)) => Ok::<_, Failure>(Some(Seen {
+            lot,
+            at: timestamp(at)?,
+        })),
         _ => Ok(None),
     };
-    row.map(|(id, entered_lot, entered_at, left_lot, left_at)| {
-        Ok((id, Visit { entered: seen(entered_lot, entered_at)?, left: seen(left_lot, left_at)? }))
-    })
-    .transpose()
+    let mut rows = rows.into_iter();
+    let Some((id, entered_lot, entered_at, left_lot, left_at)) = rows.next() else {
+        return Ok(None);
+    };
+    let before = rows
+        .next()
+        .and_then(|(_, _, entered_at, _, left_at)| entered_at.max(left_at));
+    let visit = Visit {
+        entered: seen(entered_lot, entered_at)?,
+        left: seen(left_lot, left_at)?,
+        before: before.map(timestamp).transpose()?,
+    };
+    Ok(Some((id, visit)))
 }
 
 pub(super) fn bound_members(tx: &Tx<'_>, circle: &str, plate_tag: &Tag) -> Result<Vec<i64>, Failure> {
@@ -197,7 +244,10 @@ fn tell(tx: &Tx<'_>, member: i64, event: &GateEvent, crossing: Crossing<'_>, pla
         waiting: newest_waiting(tx, member, plate_tag)?,
         other_car_inside,
     };
-    let arrival = Arrival { received_at: event.received_at, replayed: event.read.replayed };
+    let arrival = Arrival {
+        received_at: event.received_at,
+        replayed: event.read.replayed,
+    };
     Ok(presence::tell(view, crossing, arrival, &event.policy))
 }
 
@@ -208,7 +258,13 @@ pub(super) fn told(tx: &Tx<'_>, member: i64, plate_tag: &Tag) -> Result<Option<A
         .prepare_cached("SELECT state, at FROM told WHERE member_id = ?1 AND plate_tag = ?2")?
         .query_row((member, plate_tag), |row| row.try_into())
         .optional()?;
-    row.map(|(state, at)| Ok(At { state: direction(&state)?, at: timestamp(at)? })).transpose()
+    row.map(|(state, at)| {
+        Ok(At {
+            state: direction(&state)?,
+            at: timestamp(at)?,
+        })
+    })
+    .transpose()
 }
 
 fn newest_waiting(tx: &Tx<'_>, member: i64, plate_tag: &Tag) -> Result<Option<At>, Failure> {
@@ -221,13 +277,22 @@ fn newest_waiting(tx: &Tx<'_>, member: i64, plate_tag: &Tag) -> Result<Option<At
         )?
         .query_row((member, plate_tag), |row| row.try_into())
         .optional()?;
-    row.map(|(state, at)| Ok(At { state: direction(&state)?, at: timestamp(at)? })).transpose()
+    row.map(|(state, at)| {
+        Ok(At {
+            state: direction(&state)?,
+            at: timestamp(at)?,
+        })
+    })
+    .transpose()
 }
 
 fn apply(tx: &Tx<'_>, event: &GateEvent, member: i64, tell: Tell, message: &Message<'_>) -> Result<(), Failure> {
     let (circle, now) = (&event.circle, event.received_at);
     match tell {
-        Tell::Queue { not_before, supersedes_older } => {
+        Tell::Queue {
+            not_before,
+            supersedes_older,
+        } => {
             if supersedes_older {
                 lanes::supersede_older(tx, circle, member, message, now)?;
             }
@@ -246,9 +311,16 @@ fn summary(step: Option<Step>, has_member: bool, tells: &[(i64, Tell)]) -> Recor
         Some(_) if !has_member => return Recorded::NoMember,
         Some(_) => {}
     }
-    let queued = tells.iter().filter(|(_, tell)| matches!(tell, Tell::Queue { .. })).count();
+    let queued = tells
+        .iter()
+        .filter(|(_, tell)| matches!(tell, Tell::Queue { .. }))
+        .count();
     if queued > 0 {
         return Recorded::Queued(u32::try_from(queued).unwrap_or(MEMBERS_PER_PLATE));
     }
-    if tells.iter().any(|(_, tell)| matches!(tell, Tell::Hold)) { Recorded::Held } else { Recorded::History }
+    if tells.iter().any(|(_, tell)| matches!(tell, Tell::Hold)) {
+        Recorded::Held
+    } else {
+        Recorded::History
+    }
 }

@@ -65,22 +65,27 @@ pub(super) fn renew(tx: &Tx<'_>, renewal: &Renewal) -> Result<u32, Failure> {
 pub(super) fn forget(tx: &Tx<'_>, retention: &Retention) -> Result<Swept, Failure> {
     let strangers = millis(retention.now - retention.strangers);
     let all = millis(retention.now - retention.all);
-    let visits: Vec<(i64, i64, bool)> = tx
+    let visits: Vec<(i64, i64, i64, bool)> = tx
         .db
         .prepare_cached(
-            "SELECT v.id, v.forget_from,
+            "SELECT v.id, v.forget_from, max(coalesce(v.entered_at, 0), coalesce(v.left_at, 0)),
                     EXISTS (SELECT 1 FROM binding b WHERE b.circle = v.circle AND b.plate_tag = v.plate_tag)
                     OR EXISTS (SELECT 1 FROM event e JOIN delivery d ON d.event_id = e.id WHERE e.visit_id = v.id)
              FROM visit v WHERE v.forget_from < ?1 ORDER BY v.forget_from LIMIT ?2",
         )?
         .query_map((strangers, STEP), |row| row.try_into())?
         .collect::<Result<_, _>>()?;
-    let mut swept = Swept { looked: u32::try_from(visits.len()).unwrap_or(STEP), ..Swept::default() };
-    for (visit, since, of_member) in visits {
+    let mut swept = Swept {
+        looked: u32::try_from(visits.len()).unwrap_or(STEP),
+        ..Swept::default()
+    };
+    for (visit, since, last_at, of_member) in visits {
         // A member's visit is looked at twice: now, and when everything of its age goes.
         let later = since + (strangers - all).max(1);
-        if of_member && (later >= strangers || has_open_delivery(tx, visit)?) {
-            tx.db.prepare_cached("UPDATE visit SET forget_from = ?2 WHERE id = ?1")?.execute((visit, later.max(strangers)))?;
+        if of_member && (last_at >= all || has_open_delivery(tx, visit)?) {
+            tx.db
+                .prepare_cached("UPDATE visit SET forget_from = ?2 WHERE id = ?1")?
+                .execute((visit, later.max(strangers)))?;
             continue;
         }
         swept.events += forget_visit(tx, visit)?;
@@ -115,7 +120,12 @@ fn forget_visit(tx: &Tx<'_>, visit: i64) -> Result<u32, Failure> {
     ] {
         tx.db.prepare_cached(sql)?.execute([visit])?;
     }
-    let events = tx.db.prepare_cached("DELETE FROM event WHERE visit_id = ?1")?.execute([visit])?;
-    tx.db.prepare_cached("DELETE FROM visit WHERE id = ?1")?.execute([visit])?;
+    let events = tx
+        .db
+        .prepare_cached("DELETE FROM event WHERE visit_id = ?1")?
+        .execute([visit])?;
+    tx.db
+        .prepare_cached("DELETE FROM visit WHERE id = ?1")?
+        .execute([visit])?;
     Ok(u32::try_from(events).unwrap_or(u32::MAX))
 }

@@ -78,6 +78,8 @@ CREATE TABLE told (
     plate_tag BLOB    NOT NULL,
     state     TEXT    NOT NULL,
     at        INTEGER NOT NULL,
+    was_state TEXT,                    -- what it was before, in case WeChat Pay refuses the newest one
+    was_at    INTEGER,
     PRIMARY KEY (member_id, plate_tag)
 ) WITHOUT ROWID;
 
@@ -135,5 +137,8 @@ CREATE TABLE counter (
     PRIMARY KEY (name, scope, word)
 ) WITHOUT ROWID;
 
--- One row: proves at start that the vault key is the one of this database.
-CREATE TABLE vault_check (sealed BLOB NOT NULL);
+-- One row per vault key: proves at start that the key file has every key that this database needs.
+CREATE TABLE vault_check (number INTEGER PRIMARY KEY, sealed BLOB NOT NULL);
+
+-- One row that is written to see whether the database can be written.
+CREATE TABLE heartbeat (id INTEGER PRIMARY KEY CHECK (id = 1), at INTEGER NOT NULL);
