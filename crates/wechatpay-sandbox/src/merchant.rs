@@ -59,6 +59,13 @@ impl Merchant {
     }
 }
 
+impl Merchant {
+    /// Whether this merchant number is a child of the caller (受理关系).
+    pub(crate) fn has_child(&self, sub_mchid: &str) -> bool {
+        sub_mchid == self.sub_mchid || sub_mchid == self.other_sub_mchid
+    }
+}
+
 impl std::fmt::Debug for Merchant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Merchant")

@@ -13,4 +13,6 @@ mod life;
 mod parkings;
 #[cfg(unix)]
 mod program;
+mod reminders;
 mod shop;
+mod vehicle;
