@@ -1,11 +1,8 @@
 //! The settings of a sandbox, and its start.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-
-use rustls::ServerConfig;
-use tokio_rustls::TlsAcceptor;
 
 use crate::callbacks::{AuthorizationPlan, PaymentAck};
 use crate::clock::Clock;
@@ -19,7 +16,7 @@ use crate::reminders::ReminderAnswer;
 use crate::seal::Sealer;
 use crate::server::{Addresses, Server};
 use crate::world::{Rules, World};
-use crate::{Sandbox, StartError};
+use crate::{Sandbox, StartError, tls};
 
 /// Settings of a sandbox.
 #[derive(Clone)]
@@ -192,7 +189,7 @@ impl Builder {
         } else {
             Identity::shared().await?
         };
-        let tls = tls_acceptor(&identity, https.ip())?;
+        let tls = tls::acceptor(&identity, https.ip(), None)?;
         let faults = Faults::default();
         if !self.polite {
             faults.plan(FaultPlan::impolite(self.seed));
@@ -223,20 +220,4 @@ impl Builder {
             http_url,
         })
     }
-}
-
-fn tls_acceptor(identity: &Identity, ip: IpAddr) -> Result<TlsAcceptor, StartError> {
-    let names = ["localhost", "127.0.0.1", "::1"]
-        .map(String::from)
-        .into_iter()
-        .chain([ip.to_string()])
-        .collect();
-    let (certificate, key) = identity.tls_certificate(names)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }

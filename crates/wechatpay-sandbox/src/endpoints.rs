@@ -141,7 +141,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static Method, &'static str)> {
 }
 
 /// Compares segment by segment; a `{…}` takes one that is not empty.
-fn matches<'a>(template: &str, path: &'a str) -> Option<Cow<'a, str>> {
+pub(crate) fn matches<'a>(template: &str, path: &'a str) -> Option<Cow<'a, str>> {
     let mut variable = Cow::Borrowed("");
     let (mut wanted, mut given) = (template.split('/'), path.split('/'));
     loop {

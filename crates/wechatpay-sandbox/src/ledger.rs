@@ -85,7 +85,7 @@ pub enum Answer {
     Pending,
     /// Handed to the connection.
     Sent,
-    /// The call was carried out, then the connection closed without an answer.
+    /// The call was carried out, then the connection was closed or reset without an answer.
     Dropped,
     /// The connection was reset before anything was done.
     Reset,

@@ -24,6 +24,7 @@
 //! `endpoints` the business · `world` what it knows (`members`, `presence`, `payments`,
 //! `mall`, `vehicles`, `reminders`) · `callbacks` and `push` what the merchant is told · `seal` signatures · `fault` misbehaviour · `ledger` what arrived · `folder` files for a client.
 
+mod answer_body;
 mod builder;
 mod callbacks;
 mod check;
@@ -46,6 +47,7 @@ mod refusal;
 mod reminders;
 pub mod seal;
 mod server;
+mod tls;
 mod vehicles;
 mod world;
 
@@ -59,7 +61,7 @@ pub use callbacks::{
 pub use check::{Authorization, CertificateState};
 pub use clock::Clock;
 pub use endpoints::commit_status::CommitStatusAnswer;
-pub use fault::{Fault, FaultPlan, Faults};
+pub use fault::{Fault, FaultPlan, FaultRule, Faults, TlsFault};
 pub use folder::{Folder, FolderError};
 pub use keyring::{CertificateEntry, KeyMode, PlatformKeys};
 pub use ledger::{Answer, Call, Ledger, Parking};
