@@ -21,45 +21,62 @@
 //! production: the keys die with the process, nothing is stored, every answer carries `X-Wechatpay-Sandbox`.
 //!
 //! Rooms, in reading order: `merchant` ids and keys · `server` sockets · `platform` one request · `check` authentication ·
-//! `endpoints` the business · `seal` signatures · `fault` misbehaviour · `ledger` what arrived · `folder` files for a client.
+//! `endpoints` the business · `world` what it knows (`members`, `presence`, `payments`,
+//! `mall`, `vehicles`, `reminders`) · `callbacks` and `push` what the merchant is told · `seal` signatures · `fault` misbehaviour · `ledger` what arrived · `folder` files for a client.
 
+mod answer_body;
+mod builder;
+mod callbacks;
 mod check;
+mod china;
 mod clock;
 mod endpoints;
 mod fault;
 mod folder;
 mod hint;
+mod keyring;
 mod ledger;
+mod mall;
 mod members;
 mod merchant;
+mod payments;
 mod platform;
+mod presence;
+mod push;
 mod refusal;
+mod reminders;
 pub mod seal;
 mod server;
+mod tls;
+mod vehicles;
+mod world;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use rustls::ServerConfig;
-use tokio_rustls::TlsAcceptor;
-
+pub use builder::Builder;
+pub use callbacks::{
+    Attempt, AuthorizationPlan, Callbacks, Event, Notification, PaymentAck, Progress, Trick, UrlError,
+};
 pub use check::{Authorization, CertificateState};
-pub use endpoints::parkings::{MallState, Presence, State};
-pub use fault::{Fault, FaultPlan, Faults};
+pub use clock::Clock;
+pub use endpoints::commit_status::CommitStatusAnswer;
+pub use fault::{Fault, FaultPlan, FaultRule, Faults, TlsFault};
 pub use folder::{Folder, FolderError};
+pub use keyring::{CertificateEntry, KeyMode, PlatformKeys};
 pub use ledger::{Answer, Call, Ledger, Parking};
-pub use members::Members;
+pub use mall::MallState;
+pub use members::{Authorized, Members};
 pub use merchant::{IdentityError, Merchant};
-pub use platform::KeyMode;
+pub use payments::{Payment, Payments, Points, Purchase, Refund, RefundError, Submission, SubmitError, Untold};
+pub use presence::{Presence, State};
 pub use refusal::{Detail, Help, Refusal};
+pub use reminders::{Application, Audit, ReminderAnswer, Reminders, Stay};
+pub use vehicles::{Charge, ChargeFate, Entry, SETTLING, ServiceState, VehicleMerchant, Vehicles};
 
-use clock::Clock;
-use endpoints::parkings::Presences;
-use merchant::Identity;
-use platform::{Moods, Observer, Platform, Settings};
-use seal::Sealer;
-use server::{Addresses, Server};
+use platform::Platform;
+use server::Server;
+use world::Moods;
 
 /// A running sandbox. Dropping it closes its ports.
 pub struct Sandbox {
@@ -96,17 +113,22 @@ impl Sandbox {
 
     /// The certificate authority behind [`base_url`](Self::base_url), PEM.
     pub fn ca_pem(&self) -> &str {
-        &self.platform.identity.ca_pem
+        &self.platform.world.identity.ca_pem
     }
 
     /// Ids and keys for the client under test.
     pub fn merchant(&self) -> &Merchant {
-        &self.platform.identity.merchant
+        &self.platform.world.identity.merchant
     }
 
     /// What arrived.
     pub fn ledger(&self) -> Ledger {
-        self.platform.ledger.clone()
+        self.platform.world.ledger.clone()
+    }
+
+    /// The platform's keys: rotation, shares, migration.
+    pub fn platform(&self) -> PlatformKeys {
+        self.platform.world.keys.clone()
     }
 
     /// Misbehaviour on purpose.
@@ -116,27 +138,76 @@ impl Sandbox {
 
     /// Who is a member.
     pub fn members(&self) -> Members {
-        self.platform.members.clone()
+        self.platform.world.members.clone()
     }
 
-    /// What the platform holds per member and plate, in no order. It is not cleared at midnight yet.
+    /// Payments in the mall's shops, and their points.
+    pub fn payments(&self) -> Payments {
+        self.platform.world.payments.clone()
+    }
+
+    /// Callbacks to the merchant's server.
+    pub fn callbacks(&self) -> Callbacks {
+        self.platform.world.callbacks.clone()
+    }
+
+    /// Pay-score parking: plates, cars inside, charges.
+    pub fn vehicles(&self) -> Vehicles {
+        self.platform.world.vehicles.clone()
+    }
+
+    /// Parking reminders: car parks under review, and stays.
+    pub fn reminders(&self) -> Reminders {
+        self.platform.world.reminders.clone()
+    }
+
+    /// The clocks: the wire's and the calendar's.
+    pub fn clock(&self) -> Clock {
+        self.platform.world.clock.clone()
+    }
+
+    /// Whether a parking state proves now, by the calendar, that this member is in the mall.
+    pub fn is_present(&self, openid: &str) -> bool {
+        let world = &self.platform.world;
+        world.presences.is_present(openid, world.clock.now())
+    }
+
+    /// The last state per member and plate, in no order. [`Presence::ends_at`] says when it stops to count.
     pub fn presences(&self) -> Vec<Presence> {
-        self.platform.presences.all()
+        self.platform.world.presences.all()
+    }
+
+    /// Method and path of every endpoint, as `POST /v3/businesscircle/parkings`.
+    pub fn endpoints() -> impl Iterator<Item = String> {
+        endpoints::all().map(|(method, path)| format!("{method} {path}"))
+    }
+
+    /// Forgets members, presences, payments and faults. Keys, ledger and clocks stay.
+    pub fn reset(&self) {
+        let world = &self.platform.world;
+        world.members.clear();
+        world.presences.clear();
+        world.payments.clear();
+        world.callbacks.clear();
+        world.vehicles.clear();
+        world.reminders.clear();
+        *world.lock_moods() = Moods::default();
+        self.platform.faults.clear();
     }
 
     /// Sets the platform's clock this many seconds ahead of the machine's (negative: behind).
     pub fn set_clock_offset(&self, seconds: i64) {
-        self.platform.clock.set_offset(seconds);
+        self.platform.world.clock.set_offset(seconds);
     }
 
     /// Changes what the platform finds for the brand.
     pub fn set_mall(&self, mall: MallState) {
-        self.platform.lock_moods().mall = mall;
+        self.platform.world.lock_moods().mall = mall;
     }
 
     /// Changes how the platform sees the merchant's certificate.
     pub fn set_certificate(&self, certificate: CertificateState) {
-        self.platform.lock_moods().certificate = certificate;
+        self.platform.world.lock_moods().certificate = certificate;
     }
 
     /// Closes the ports and cuts all connections. The ledger stays readable through its handles.
@@ -149,7 +220,7 @@ impl std::fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sandbox")
             .field("base_url", &self.base_url)
-            .field("ledger", &self.platform.ledger)
+            .field("ledger", &self.platform.world.ledger)
             .finish_non_exhaustive()
     }
 }
@@ -177,190 +248,4 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
-}
-
-/// Settings of a sandbox.
-#[derive(Clone)]
-pub struct Builder {
-    addresses: Addresses,
-    polite: bool,
-    seed: u64,
-    clock_offset_s: i64,
-    fresh_keys: bool,
-    cached_signatures: bool,
-    ledger_limit: usize,
-    settings: Settings,
-}
-
-impl Default for Builder {
-    fn default() -> Self {
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self {
-            addresses: Addresses {
-                https: any_port,
-                http: any_port,
-            },
-            polite: true,
-            seed: 0,
-            clock_offset_s: 0,
-            fresh_keys: false,
-            cached_signatures: false,
-            ledger_limit: 1_000_000,
-            settings: Settings {
-                key_mode: KeyMode::default(),
-                sign_refusals: true,
-                keep_alive: Duration::from_secs(8),
-                observer: None,
-            },
-        }
-    }
-}
-
-impl Builder {
-    /// Whether valid calls always succeed. Default true; when false, [`FaultPlan::impolite`] runs from the start.
-    #[must_use]
-    pub fn polite(mut self, polite: bool) -> Self {
-        self.polite = polite;
-        self
-    }
-
-    /// Seed of the impolite plan. Default 0.
-    #[must_use]
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
-    }
-
-    /// Where HTTPS listens. Default a free port of 127.0.0.1.
-    #[must_use]
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.addresses.https = address;
-        self
-    }
-
-    /// Where plain HTTP listens; a loopback address. Default a free port of 127.0.0.1.
-    #[must_use]
-    pub fn listen_http(mut self, address: SocketAddr) -> Self {
-        self.addresses.http = address;
-        self
-    }
-
-    /// Seconds by which the platform's clock is ahead of the machine's. Default 0.
-    #[must_use]
-    pub fn clock_offset(mut self, seconds: i64) -> Self {
-        self.clock_offset_s = seconds;
-        self
-    }
-
-    /// Makes ids and keys of its own, in a second or less. By default all sandboxes of a process share theirs.
-    #[must_use]
-    pub fn fresh_keys(mut self) -> Self {
-        self.fresh_keys = true;
-        self
-    }
-
-    /// Which key signs when the caller names none. Default the platform certificate.
-    #[must_use]
-    pub fn key_mode(mut self, mode: KeyMode) -> Self {
-        self.settings.key_mode = mode;
-        self
-    }
-
-    /// Whether refusals after authentication are signed. Default true: the documents say so, nobody has checked.
-    #[must_use]
-    pub fn sign_refusals(mut self, sign: bool) -> Self {
-        self.settings.sign_refusals = sign;
-        self
-    }
-
-    /// How long an idle connection stays open. Default 8 s, as the real one announces.
-    #[must_use]
-    pub fn keep_alive(mut self, idle: Duration) -> Self {
-        self.settings.keep_alive = idle;
-        self
-    }
-
-    /// One nonce and signature per key, status, body and second, for load tests. Default off.
-    ///
-    /// A signature costs 0.7 ms of CPU, more than all the rest of an answer. The answers stay valid; only their nonces
-    /// repeat within a second, which the real platform does not do.
-    #[must_use]
-    pub fn cached_signatures(mut self, cached: bool) -> Self {
-        self.cached_signatures = cached;
-        self
-    }
-
-    /// How many calls and parking states the ledger keeps before it forgets the oldest. Default a million.
-    #[must_use]
-    pub fn ledger_limit(mut self, limit: usize) -> Self {
-        self.ledger_limit = limit.max(1);
-        self
-    }
-
-    /// Is told of every call once its fate is decided, on the sandbox's thread: be quick.
-    #[must_use]
-    pub fn on_call(mut self, observer: impl Fn(&Call) + Send + Sync + 'static) -> Self {
-        let observer: Observer = Arc::new(observer);
-        self.settings.observer = Some(observer);
-        self
-    }
-
-    /// Starts the sandbox.
-    ///
-    /// # Errors
-    /// When a port cannot be opened or keys cannot be made.
-    pub async fn start(self) -> Result<Sandbox, StartError> {
-        let Addresses { https, http } = self.addresses;
-        if !http.ip().is_loopback() {
-            return Err(StartError::HttpNotLoopback(http));
-        }
-        let identity = if self.fresh_keys {
-            Identity::fresh().await?
-        } else {
-            Identity::shared().await?
-        };
-        let tls = tls_acceptor(&identity, https.ip())?;
-        let faults = Faults::default();
-        if !self.polite {
-            faults.plan(FaultPlan::impolite(self.seed));
-        }
-        let platform = Arc::new(Platform {
-            identity,
-            settings: self.settings,
-            clock: Clock::new(self.clock_offset_s),
-            ledger: Ledger::new(self.ledger_limit),
-            faults,
-            members: Members::default(),
-            presences: Presences::default(),
-            sealer: Sealer::new(self.cached_signatures),
-            moods: Moods::default().into(),
-        });
-        let server = Server::start(Arc::clone(&platform), tls, self.addresses)
-            .await
-            .map_err(|source| StartError::Listen { https, http, source })?;
-        let base_url = format!("https://{}", server.https);
-        let http_url = format!("http://{}", server.http);
-        Ok(Sandbox {
-            platform,
-            _server: server,
-            base_url,
-            http_url,
-        })
-    }
-}
-
-fn tls_acceptor(identity: &Identity, ip: IpAddr) -> Result<TlsAcceptor, StartError> {
-    let names = ["localhost", "127.0.0.1", "::1"]
-        .map(String::from)
-        .into_iter()
-        .chain([ip.to_string()])
-        .collect();
-    let (certificate, key) = identity.tls_certificate(names)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }

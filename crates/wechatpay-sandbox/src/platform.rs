@@ -3,35 +3,24 @@
 //! route → headers → Authorization → fault before → endpoint → ledger → fault after → seal. What each step decides lives in
 //! `check.rs`, `fault.rs`, `endpoints/` and `seal.rs`; connections live in `server.rs`, which calls [`Platform::serve`].
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http::header::{CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
-use crate::check::{self, CertificateState, Head};
-use crate::clock::Clock;
-use crate::endpoints::parkings::{MallState, Presences, Report};
+use crate::answer_body::AnswerBody;
+use crate::check::{self, Head};
+use crate::endpoints::{self, Ask};
 use crate::fault::{Fault, Faults};
-use crate::ledger::{Answer, Call, Ledger};
-use crate::members::Members;
-use crate::merchant::Identity;
+use crate::ledger::{Answer, Call};
 use crate::refusal::Refusal;
-use crate::seal::{self, PlatformKey, Sealer, Twist};
-
-/// Which key signs answers to callers who did not ask for one with `Wechatpay-Serial` (protocol 4.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KeyMode {
-    /// The platform certificate (平台证书), as for a merchant that has not migrated.
-    #[default]
-    Certificate,
-    /// The WeChat Pay public key (微信支付公钥), as for new merchants.
-    PublicKey,
-}
+use crate::seal::{self, Twist};
+use crate::world::World;
 
 /// Told of every call once its fate is decided.
 pub(crate) type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
@@ -39,7 +28,6 @@ pub(crate) type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
 /// Settings that do not change while the sandbox runs.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    pub(crate) key_mode: KeyMode,
     pub(crate) sign_refusals: bool,
     pub(crate) keep_alive: Duration,
     pub(crate) observer: Option<Observer>,
@@ -47,27 +35,14 @@ pub(crate) struct Settings {
 
 /// The simulated platform: everything but the sockets.
 pub(crate) struct Platform {
-    pub(crate) identity: Arc<Identity>,
+    pub(crate) world: Arc<World>,
     pub(crate) settings: Settings,
-    pub(crate) clock: Clock,
-    pub(crate) ledger: Ledger,
     pub(crate) faults: Faults,
-    pub(crate) members: Members,
-    pub(crate) presences: Presences,
-    pub(crate) sealer: Sealer,
-    /// What a test may change while the sandbox runs.
-    pub(crate) moods: Mutex<Moods>,
-}
-
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Moods {
-    pub(crate) mall: MallState,
-    pub(crate) certificate: CertificateState,
 }
 
 /// How a request ends.
 pub(crate) enum Ending {
-    Reply(Response<Full<Bytes>>),
+    Reply(Response<AnswerBody>),
     /// RST.
     Reset,
     /// FIN without an answer.
@@ -79,10 +54,13 @@ pub(crate) enum Ending {
 /// What is answered, before headers and signature.
 struct Outcome {
     status: StatusCode,
+    body: Vec<u8>,
     refusal: Option<Refusal>,
     /// `None`: no `Wechatpay-*` headers.
     seal: Option<Twist>,
     retry_after_s: Option<u32>,
+    /// What strikes the body on its way out.
+    fault: Option<Fault>,
 }
 
 impl Platform {
@@ -100,8 +78,8 @@ impl Platform {
         };
         let request_id = seal::random_text(32);
         let arrive = |body: Bytes| {
-            self.ledger.arrive(
-                self.clock.now(),
+            self.world.ledger.arrive(
+                self.world.clock.now(),
                 head.method.clone(),
                 head.target.clone(),
                 body,
@@ -123,42 +101,51 @@ impl Platform {
     }
 
     async fn handle(&self, number: u64, head: &Head, body: &Bytes, request_id: &str) -> Ending {
-        let checked = route(head)
-            .and_then(|()| check::headers(head))
-            .and_then(|()| check::authenticate(head, body, self.clock.now(), &self.identity, self.moods().certificate));
-        if let Err(refusal) = checked {
-            return self.reply(number, head, request_id, Outcome::unsigned(refusal));
-        }
+        let world = &self.world;
+        let (path, query) = head.target.split_once('?').unwrap_or((&head.target, ""));
+        let routed = endpoints::find(&head.method, path).and_then(|route| {
+            check::headers(head)?;
+            let certificate = world.moods().certificate;
+            check::authenticate(head, body, world.clock.wire_now(), &world.identity, certificate)?;
+            Ok(route)
+        });
+        let route = match routed {
+            Ok(route) => route,
+            Err(refusal) => return self.reply(number, head, request_id, Outcome::unsigned(refusal)),
+        };
 
-        let fault = self.faults.draw();
+        let fault = self.faults.draw(path);
         if let Some(fault) = &fault {
-            self.ledger.struck(number, fault);
+            world.ledger.struck(number, fault);
             if let Some(ending) = self.strike_before(number, head, request_id, fault).await {
                 return ending;
             }
         }
 
-        let moods = self.moods();
-        let report = Report::read(
+        let ask = Ask {
+            number,
+            now: world.clock.now(),
+            variable: &route.variable,
+            query,
             body,
-            self.clock.now(),
-            &self.identity.merchant,
-            &self.members,
-            moods.mall,
-        );
-        let outcome = match report {
-            Ok(report) => {
-                self.presences
-                    .record(report, |report| self.ledger.commit(number, report));
+            named_key: named_key(head),
+        };
+        let outcome = match (route.handler)(world, &ask) {
+            Ok(reply) => {
+                world.ledger.commit(number);
                 if let Some(ending) = self.strike_after(number, fault.as_ref()) {
                     return ending;
                 }
                 let seal = (fault != Some(Fault::Unsigned)).then(|| fault.as_ref().map_or(Twist::None, Fault::twist));
+                let spoils_body = matches!(fault, Some(Fault::TruncatedBody | Fault::OversizedBody(_)));
                 Outcome {
-                    status: StatusCode::NO_CONTENT,
+                    // A 204 has no body to spoil.
+                    status: if spoils_body { StatusCode::OK } else { reply.status },
+                    body: reply.body,
                     refusal: None,
                     seal,
                     retry_after_s: None,
+                    fault,
                 }
             }
             Err(refusal) => self.refused(refusal),
@@ -210,6 +197,10 @@ impl Platform {
             self.finish(number, Answer::Dropped, None, None);
             return Some(Ending::Close);
         }
+        if fault == Some(&Fault::ResetAfterCommit) {
+            self.finish(number, Answer::Dropped, None, None);
+            return Some(Ending::Reset);
+        }
         if fault == Some(&Fault::NoAnswer) {
             self.finish(number, Answer::Silent, None, None);
             return Some(Ending::Silence);
@@ -226,9 +217,9 @@ impl Platform {
     }
 
     fn reply(&self, number: u64, head: &Head, request_id: &str, outcome: Outcome) -> Ending {
-        let now = self.clock.now();
-        let body = outcome.refusal.as_ref().map(Refusal::body).unwrap_or_default();
-        let mut response = Response::new(Full::new(Bytes::new()));
+        let now = self.world.clock.wire_now();
+        let body = outcome.body;
+        let mut response = Response::new(AnswerBody::whole(Vec::new()));
         *response.status_mut() = outcome.status;
         let headers = response.headers_mut();
         headers.insert(HeaderName::from_static("request-id"), header(request_id));
@@ -249,11 +240,13 @@ impl Platform {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(twist) = outcome.seal {
-            let key = self.answering_key(&head.headers);
-            self.sealer
-                .seal(headers, key, outcome.status.as_u16(), &body, now.as_second(), twist);
+            let (keys, status) = (&self.world.keys, outcome.status.as_u16());
+            keys.seal_answer(headers, named_key(head), status, &body, twist);
         }
-        *response.body_mut() = Full::new(Bytes::from(body));
+        *response.body_mut() = match &outcome.fault {
+            Some(fault) => fault.body(body),
+            None => AnswerBody::whole(body),
+        };
         self.finish(
             number,
             Answer::Sent,
@@ -263,42 +256,11 @@ impl Platform {
         Ending::Reply(response)
     }
 
-    /// The public key for those who ask for it, else what the mode says. An id that is not ours is ignored (unknown).
-    fn answering_key(&self, headers: &HeaderMap) -> &PlatformKey {
-        let wanted = headers
-            .get("wechatpay-serial")
-            .and_then(|wanted| wanted.to_str().ok())
-            .unwrap_or_default();
-        let Identity {
-            public_key,
-            certificate,
-            ..
-        } = &*self.identity;
-        if wanted == public_key.id {
-            return public_key;
-        }
-        if wanted.eq_ignore_ascii_case(&certificate.id) {
-            return certificate;
-        }
-        match self.settings.key_mode {
-            KeyMode::Certificate => certificate,
-            KeyMode::PublicKey => public_key,
-        }
-    }
-
     fn finish(&self, number: u64, answer: Answer, status: Option<u16>, refusal: Option<&Refusal>) {
-        let call = self.ledger.finish(number, answer, status, refusal);
+        let call = self.world.ledger.finish(number, answer, status, refusal);
         if let (Some(observer), Some(call)) = (&self.settings.observer, call) {
             observer(&call);
         }
-    }
-
-    pub(crate) fn moods(&self) -> Moods {
-        *self.lock_moods()
-    }
-
-    pub(crate) fn lock_moods(&self) -> MutexGuard<'_, Moods> {
-        self.moods.lock().expect("no holder of the moods panics")
     }
 }
 
@@ -308,23 +270,18 @@ impl Outcome {
         let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self {
             status,
+            body: refusal.body(),
             refusal: Some(refusal),
             seal: None,
             retry_after_s: None,
+            fault: None,
         }
     }
 }
 
-/// Unknown path: 404, wrong method: 405, both without a body and before authentication (protocol 3.6).
-fn route(head: &Head) -> Result<(), Refusal> {
-    let path = head.target.split('?').next().unwrap_or_default();
-    if path != "/v3/businesscircle/parkings" {
-        return Err(Refusal::empty(404).hint(format!("there is no {path:?}")));
-    }
-    if head.method != Method::POST {
-        return Err(Refusal::empty(405).hint(format!("{path} takes POST, not {}", head.method)));
-    }
-    Ok(())
+fn named_key(head: &Head) -> &str {
+    let named = head.headers.get("wechatpay-serial");
+    named.and_then(|named| named.to_str().ok()).unwrap_or_default()
 }
 
 fn header(text: &str) -> HeaderValue {

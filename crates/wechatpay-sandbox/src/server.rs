@@ -21,6 +21,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::platform::{Ending, Platform};
+use crate::push;
+use crate::tls;
 
 /// Running sockets. Dropping it closes them and waits until they are closed.
 pub(crate) struct Server {
@@ -56,6 +58,7 @@ impl Server {
                         return;
                     }
                     tokio::select! {
+                        () = push::run(Arc::clone(&platform.world)) => {}
                         () = accept(https, http, tls, platform) => {}
                         _ = stopped => {}
                     }
@@ -116,7 +119,13 @@ async fn accept(https: TcpListener, http: TcpListener, tls: TlsAcceptor, platfor
             match tls {
                 None => serve(stream, platform).await,
                 Some(tls) => {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                    let handshake = async {
+                        match platform.faults.draw_handshake() {
+                            None => tls.accept(stream).await.ok(),
+                            Some(fault) => tls::spoil(stream, &platform.world.identity, fault).await,
+                        }
+                    };
+                    if let Ok(Some(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
                         serve(stream, platform).await;
                     }
                 }

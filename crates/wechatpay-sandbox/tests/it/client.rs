@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey};
 use base64::Engine as _;
@@ -51,12 +52,16 @@ pub(crate) struct Signed {
 
 impl Signed {
     pub(crate) fn post(sandbox: &Sandbox, body: &Value) -> Self {
+        Self::new(sandbox, "POST", PARKINGS, body.to_string())
+    }
+
+    pub(crate) fn new(sandbox: &Sandbox, method: &str, target: &str, body: String) -> Self {
         Self {
-            method: "POST".into(),
-            target: PARKINGS.into(),
+            method: method.into(),
+            target: target.into(),
             timestamp: Timestamp::now().as_second(),
             nonce: "593BEC0C930BF1AFEB40B4A08C8FB242".into(),
-            body: body.to_string().into_bytes(),
+            body: body.into_bytes(),
             mchid: sandbox.merchant().mchid.clone(),
             serial_no: sandbox.merchant().serial_no.clone(),
             headers: vec![
@@ -156,18 +161,15 @@ impl Reply {
     pub(crate) fn verifies(&self, sandbox: &Sandbox) -> bool {
         let merchant = sandbox.merchant();
         let serial = self.header("wechatpay-serial");
-        let spki = if serial == merchant.public_key_id {
-            pem_to_der(&merchant.public_key_pem)
-        } else if serial == merchant.platform_certificate_serial {
-            let certificate = Certificate::from_pem(&merchant.platform_certificate_pem).unwrap();
-            certificate
-                .tbs_certificate()
-                .subject_public_key_info()
-                .to_der()
-                .unwrap()
-        } else {
-            return false;
-        };
+        if serial == merchant.public_key_id {
+            return self.verifies_with(&pem_to_der(&merchant.public_key_pem));
+        }
+        serial == merchant.platform_certificate_serial
+            && self.verifies_with(&certificate_key(&merchant.platform_certificate_pem))
+    }
+
+    /// Whether the headers are fresh and verify with this key, SPKI in DER.
+    pub(crate) fn verifies_with(&self, spki: &[u8]) -> bool {
         let timestamp = self.header("wechatpay-timestamp");
         let skew = Timestamp::now().as_second() - timestamp.parse::<i64>().unwrap();
         let mut message = format!("{timestamp}\n{}\n", self.header("wechatpay-nonce")).into_bytes();
@@ -181,7 +183,27 @@ impl Reply {
     }
 }
 
-fn pem_to_der(pem: &str) -> Vec<u8> {
+/// The public key of a certificate, SPKI in DER.
+pub(crate) fn certificate_key(pem: &str) -> Vec<u8> {
+    let certificate = Certificate::from_pem(pem).unwrap();
+    let key = certificate.tbs_certificate().subject_public_key_info();
+    key.to_der().unwrap()
+}
+
+/// What AES-256-GCM hides: the members of `encrypt_certificate` or of a callback's `resource`.
+pub(crate) fn open(api_v3_key: &str, sealed: &Value) -> String {
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, api_v3_key.as_bytes()).unwrap());
+    assert_eq!(sealed["algorithm"], "AEAD_AES_256_GCM");
+    let nonce = Nonce::try_assume_unique_for_key(sealed["nonce"].as_str().unwrap().as_bytes()).unwrap();
+    let associated_data = sealed["associated_data"].as_str().unwrap_or_default();
+    let mut text = STANDARD.decode(sealed["ciphertext"].as_str().unwrap()).unwrap();
+    let opened = key
+        .open_in_place(nonce, Aad::from(associated_data.as_bytes()), &mut text)
+        .unwrap();
+    String::from_utf8(opened.to_vec()).unwrap()
+}
+
+pub(crate) fn pem_to_der(pem: &str) -> Vec<u8> {
     let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     STANDARD.decode(text).unwrap()
 }
@@ -193,6 +215,11 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(sandbox: &Sandbox) -> Self {
+        Self::try_open(sandbox).await.unwrap()
+    }
+
+    /// The error is that of the TLS handshake.
+    pub(crate) async fn try_open(sandbox: &Sandbox) -> std::io::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(sandbox.ca_pem().as_bytes()).unwrap())
@@ -206,11 +233,8 @@ impl Connection {
         let address = sandbox.base_url().strip_prefix("https://").unwrap();
         let stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        let stream = TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await
-            .unwrap();
-        Self::over(stream).await
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        Ok(Self::over(stream).await)
     }
 
     pub(crate) async fn open_plain(sandbox: &Sandbox) -> Self {
@@ -262,4 +286,32 @@ pub(crate) async fn report(sandbox: &Sandbox, body: &Value) -> Reply {
     send(sandbox, Signed::post(sandbox, body).signed_by(sandbox))
         .await
         .unwrap()
+}
+
+/// One rightly signed GET.
+pub(crate) async fn get(sandbox: &Sandbox, target: &str) -> Reply {
+    let signed = Signed::new(sandbox, "GET", target, String::new());
+    send(sandbox, signed.signed_by(sandbox)).await.unwrap()
+}
+
+/// One rightly signed POST of this body.
+pub(crate) async fn post(sandbox: &Sandbox, target: &str, body: &Value) -> Reply {
+    let signed = Signed::new(sandbox, "POST", target, body.to_string());
+    send(sandbox, signed.signed_by(sandbox)).await.unwrap()
+}
+
+/// The body with these members put in; a null takes one out. A name with a slash reaches into an object.
+pub(crate) fn with(mut body: Value, members: &Value) -> Value {
+    for (name, value) in members.as_object().unwrap() {
+        let (object, name) = match name.rsplit_once('/') {
+            Some((outer, name)) => (body.pointer_mut(&format!("/{outer}")).unwrap(), name),
+            None => (&mut body, name.as_str()),
+        };
+        if value.is_null() {
+            object.as_object_mut().unwrap().remove(name);
+        } else {
+            object[name] = value.clone();
+        }
+    }
+    body
 }

@@ -3,10 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod authentication;
+mod callbacks;
+mod circle;
 mod client;
 mod faults;
 mod folder;
+mod keys;
 mod life;
 mod parkings;
 #[cfg(unix)]
 mod program;
+mod reminders;
+mod shop;
+mod vehicle;
