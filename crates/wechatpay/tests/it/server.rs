@@ -26,24 +26,11 @@ pub(crate) const MCHID: &str = "1900000109";
 pub(crate) const SERIAL_NO: &str = "5157F09EFDC096DE15EBE81A47057A7232F1B8E1";
 pub(crate) const PLATFORM_ID: &str = "PUB_KEY_ID_0119000001092024101100397200000006";
 
-/// How an answer is signed.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Seal {
-    Good,
-    None,
-    Stale,
-    Probe,
-    WrongKey,
-    UnknownSerial,
-}
-
 /// What the server does with the next requests.
 #[derive(Clone)]
 pub(crate) struct Script {
     pub(crate) status: u16,
     pub(crate) body: Bytes,
-    pub(crate) seal: Seal,
-    pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) stall: bool,
     pub(crate) close: bool,
 }
@@ -53,8 +40,6 @@ impl Default for Script {
         Script {
             status: 204,
             body: Bytes::new(),
-            seal: Seal::Good,
-            headers: Vec::new(),
             stall: false,
             close: false,
         }
@@ -81,7 +66,6 @@ pub(crate) struct Server {
 
 struct State {
     platform: MerchantKey,
-    stranger: MerchantKey,
     script: Mutex<Script>,
     arrived: Mutex<Vec<Arrived>>,
     connections: AtomicUsize,
@@ -121,7 +105,6 @@ impl Server {
         let platform_public = platform.public(PLATFORM_ID).unwrap();
         let state = Arc::new(State {
             platform,
-            stranger: key().1,
             script: Mutex::default(),
             arrived: Mutex::default(),
             connections: AtomicUsize::new(0),
@@ -271,37 +254,20 @@ async fn answer(state: &State, request: http::Request<Incoming>) -> Result<http:
     let mut response = http::Response::builder()
         .status(script.status)
         .header("Request-ID", "08F1-test");
-    for (name, value) in &script.headers {
-        response = response.header(*name, value);
-    }
     for (name, value) in seal(state, &script) {
         response = response.header(name, value);
     }
     Ok(response.body(Full::new(script.body)).unwrap())
 }
 
-fn seal(state: &State, script: &Script) -> Vec<(&'static str, String)> {
-    if script.seal == Seal::None {
-        return Vec::new();
-    }
-    let age = if script.seal == Seal::Stale { 301 } else { 0 };
-    let timestamp = (jiff::Timestamp::now().as_second() - age).to_string();
+fn seal(state: &State, script: &Script) -> [(&'static str, String); 4] {
+    let timestamp = jiff::Timestamp::now().as_second().to_string();
     let message = [timestamp.as_bytes(), b"\nnonce\n", &script.body, b"\n"].concat();
-    let signature = match script.seal {
-        Seal::Probe => format!("WECHATPAY/SIGNTEST/{}", state.platform.sign(&message)),
-        Seal::WrongKey => state.stranger.sign(&message),
-        Seal::Good | Seal::None | Seal::Stale | Seal::UnknownSerial => state.platform.sign(&message),
-    };
-    let serial = if script.seal == Seal::UnknownSerial {
-        SERIAL_NO
-    } else {
-        PLATFORM_ID
-    };
-    vec![
+    [
+        ("Wechatpay-Signature", state.platform.sign(&message)),
         ("Wechatpay-Timestamp", timestamp),
         ("Wechatpay-Nonce", "nonce".to_owned()),
-        ("Wechatpay-Signature", signature),
-        ("Wechatpay-Serial", serial.to_owned()),
+        ("Wechatpay-Serial", PLATFORM_ID.to_owned()),
     ]
 }
 
