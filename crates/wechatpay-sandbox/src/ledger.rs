@@ -13,8 +13,9 @@ use http::Method;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::endpoints::parkings::{Report, State};
+use crate::endpoints::parkings::Report;
 use crate::fault::Fault;
+use crate::presence::State;
 use crate::refusal::{Help, Refusal};
 
 /// One request, complete with its body, and its fate.
@@ -248,7 +249,15 @@ impl Ledger {
     }
 
     /// Notes that the call took effect.
-    pub(crate) fn commit(&self, number: u64, report: Report) {
+    pub(crate) fn commit(&self, number: u64) {
+        if let Some(call) = self.lock().call(number) {
+            call.committed = true;
+        }
+        self.changed();
+    }
+
+    /// Notes that the call took effect as a parking state.
+    pub(crate) fn commit_parking(&self, number: u64, report: Report) {
         let mut inner = self.lock();
         inner.accepted += 1;
         let accepted = inner.accepted;
@@ -403,7 +412,7 @@ mod tests {
             Bytes::from_static("粤B12345".as_bytes()),
             "id".into(),
         );
-        ledger.commit(
+        ledger.commit_parking(
             number,
             Report {
                 sub_mchid: None,

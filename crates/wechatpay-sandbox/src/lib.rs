@@ -21,21 +21,26 @@
 //! production: the keys die with the process, nothing is stored, every answer carries `X-Wechatpay-Sandbox`.
 //!
 //! Rooms, in reading order: `merchant` ids and keys · `server` sockets · `platform` one request · `check` authentication ·
-//! `endpoints` the business · `seal` signatures · `fault` misbehaviour · `ledger` what arrived · `folder` files for a client.
+//! `endpoints` the business · `world` what it knows (`members`, `presence`, `payments`, `mall`) · `seal` signatures · `fault` misbehaviour · `ledger` what arrived · `folder` files for a client.
 
 mod check;
+mod china;
 mod clock;
 mod endpoints;
 mod fault;
 mod folder;
 mod hint;
 mod ledger;
+mod mall;
 mod members;
 mod merchant;
+mod payments;
 mod platform;
+mod presence;
 mod refusal;
 pub mod seal;
 mod server;
+mod world;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -45,21 +50,24 @@ use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
 pub use check::{Authorization, CertificateState};
-pub use endpoints::parkings::{MallState, Presence, State};
+pub use clock::Clock;
+pub use endpoints::commit_status::CommitStatusAnswer;
 pub use fault::{Fault, FaultPlan, Faults};
 pub use folder::{Folder, FolderError};
 pub use ledger::{Answer, Call, Ledger, Parking};
-pub use members::Members;
+pub use mall::MallState;
+pub use members::{Authorized, Members};
 pub use merchant::{IdentityError, Merchant};
+pub use payments::{Payment, Payments, Points, Purchase, Submission, SubmitError};
 pub use platform::KeyMode;
+pub use presence::{Presence, State};
 pub use refusal::{Detail, Help, Refusal};
 
-use clock::Clock;
-use endpoints::parkings::Presences;
 use merchant::Identity;
-use platform::{Moods, Observer, Platform, Settings};
+use platform::{Observer, Platform, Settings};
 use seal::Sealer;
 use server::{Addresses, Server};
+use world::{Moods, Rules, World};
 
 /// A running sandbox. Dropping it closes its ports.
 pub struct Sandbox {
@@ -96,17 +104,17 @@ impl Sandbox {
 
     /// The certificate authority behind [`base_url`](Self::base_url), PEM.
     pub fn ca_pem(&self) -> &str {
-        &self.platform.identity.ca_pem
+        &self.platform.world.identity.ca_pem
     }
 
     /// Ids and keys for the client under test.
     pub fn merchant(&self) -> &Merchant {
-        &self.platform.identity.merchant
+        &self.platform.world.identity.merchant
     }
 
     /// What arrived.
     pub fn ledger(&self) -> Ledger {
-        self.platform.ledger.clone()
+        self.platform.world.ledger.clone()
     }
 
     /// Misbehaviour on purpose.
@@ -116,27 +124,58 @@ impl Sandbox {
 
     /// Who is a member.
     pub fn members(&self) -> Members {
-        self.platform.members.clone()
+        self.platform.world.members.clone()
     }
 
-    /// What the platform holds per member and plate, in no order. It is not cleared at midnight yet.
+    /// Payments in the mall's shops, and their points.
+    pub fn payments(&self) -> Payments {
+        self.platform.world.payments.clone()
+    }
+
+    /// The clocks: the wire's and the calendar's.
+    pub fn clock(&self) -> Clock {
+        self.platform.world.clock.clone()
+    }
+
+    /// Whether a parking state proves now, by the calendar, that this member is in the mall.
+    pub fn is_present(&self, openid: &str) -> bool {
+        let world = &self.platform.world;
+        world.presences.is_present(openid, world.clock.now())
+    }
+
+    /// The last state per member and plate, in no order. [`Presence::ends_at`] says when it stops to count.
     pub fn presences(&self) -> Vec<Presence> {
-        self.platform.presences.all()
+        self.platform.world.presences.all()
+    }
+
+    /// Method and path of every endpoint, as `POST /v3/businesscircle/parkings`.
+    pub fn endpoints() -> impl Iterator<Item = String> {
+        endpoints::all().map(|(method, path)| format!("{method} {path}"))
+    }
+
+    /// Forgets members, presences, payments and faults. Keys, ledger and clocks stay.
+    pub fn reset(&self) {
+        let world = &self.platform.world;
+        world.members.clear();
+        world.presences.clear();
+        world.payments.clear();
+        *world.lock_moods() = Moods::default();
+        self.platform.faults.clear();
     }
 
     /// Sets the platform's clock this many seconds ahead of the machine's (negative: behind).
     pub fn set_clock_offset(&self, seconds: i64) {
-        self.platform.clock.set_offset(seconds);
+        self.platform.world.clock.set_offset(seconds);
     }
 
     /// Changes what the platform finds for the brand.
     pub fn set_mall(&self, mall: MallState) {
-        self.platform.lock_moods().mall = mall;
+        self.platform.world.lock_moods().mall = mall;
     }
 
     /// Changes how the platform sees the merchant's certificate.
     pub fn set_certificate(&self, certificate: CertificateState) {
-        self.platform.lock_moods().certificate = certificate;
+        self.platform.world.lock_moods().certificate = certificate;
     }
 
     /// Closes the ports and cuts all connections. The ledger stays readable through its handles.
@@ -149,7 +188,7 @@ impl std::fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sandbox")
             .field("base_url", &self.base_url)
-            .field("ledger", &self.platform.ledger)
+            .field("ledger", &self.platform.world.ledger)
             .finish_non_exhaustive()
     }
 }
@@ -190,6 +229,7 @@ pub struct Builder {
     cached_signatures: bool,
     ledger_limit: usize,
     settings: Settings,
+    rules: Rules,
 }
 
 impl Default for Builder {
@@ -212,6 +252,7 @@ impl Default for Builder {
                 keep_alive: Duration::from_secs(8),
                 observer: None,
             },
+            rules: Rules::default(),
         }
     }
 }
@@ -273,6 +314,13 @@ impl Builder {
         self
     }
 
+    /// What a successful query of pending points looks like. Default 200 with a body.
+    #[must_use]
+    pub fn commit_status(mut self, answer: CommitStatusAnswer) -> Self {
+        self.rules.commit_status = answer;
+        self
+    }
+
     /// How long an idle connection stays open. Default 8 s, as the real one announces.
     #[must_use]
     pub fn keep_alive(mut self, idle: Duration) -> Self {
@@ -324,16 +372,12 @@ impl Builder {
         if !self.polite {
             faults.plan(FaultPlan::impolite(self.seed));
         }
+        let clock = Clock::new(self.clock_offset_s);
         let platform = Arc::new(Platform {
-            identity,
+            world: World::new(identity, self.rules, clock, Ledger::new(self.ledger_limit)),
             settings: self.settings,
-            clock: Clock::new(self.clock_offset_s),
-            ledger: Ledger::new(self.ledger_limit),
             faults,
-            members: Members::default(),
-            presences: Presences::default(),
             sealer: Sealer::new(self.cached_signatures),
-            moods: Moods::default().into(),
         });
         let server = Server::start(Arc::clone(&platform), tls, self.addresses)
             .await

@@ -87,7 +87,10 @@ fn introduce(sandbox: &Sandbox, folder: &Folder, seed: Option<u64>) {
         merchant.sub_mchid
     );
     println!("Try it: parksync serve --config {}", folder.config.display());
-    println!("Answers so far: POST /v3/businesscircle/parkings (停车状态同步)");
+    println!("Endpoints:");
+    for endpoint in Sandbox::endpoints() {
+        println!("  {endpoint}");
+    }
     match seed {
         Some(seed) => {
             println!("Impolite: about 3 % of valid calls go wrong (--polite stops that; --seed {seed} repeats it).")

@@ -1,14 +1,26 @@
-//! Who is a member: by default every well-formed openid, under every appid.
+//! Who is a member, and who has authorised the mall's points service (积分服务授权).
 //!
-//! Tests and the program name the exceptions. Read by the endpoints.
+//! By default every well-formed openid is valid under every appid, and none has authorised anything. Tests and the control
+//! port say otherwise. Read by the endpoints.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use jiff::Timestamp;
+
+use crate::clock::Clock;
+
 /// Handle to a sandbox's members.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Members {
-    exceptions: Arc<Mutex<HashMap<String, Exception>>>,
+    roll: Arc<Mutex<Roll>>,
+    clock: Clock,
+}
+
+#[derive(Default)]
+struct Roll {
+    exceptions: HashMap<String, Exception>,
+    authorizations: HashMap<String, Authorized>,
 }
 
 #[derive(Clone, Debug)]
@@ -25,40 +37,127 @@ pub(crate) enum Standing {
     OtherAppid,
 }
 
+/// What WeChat Pay knows about one member's authorisation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Authorized {
+    /// When the member authorised last; `None`: never.
+    pub authorized_at: Option<Timestamp>,
+    /// When the member withdrew, if that is how it stands.
+    pub deauthorized_at: Option<Timestamp>,
+}
+
+impl Authorized {
+    /// Whether it stands now.
+    pub fn is_authorized(&self) -> bool {
+        self.authorized_at.is_some() && self.deauthorized_at.is_none()
+    }
+
+    /// The wire word (授权状态).
+    pub fn state(&self) -> &'static str {
+        match (self.authorized_at, self.deauthorized_at) {
+            (None, _) => "UNAUTHORIZED",
+            (Some(_), None) => "AUTHORIZED",
+            (Some(_), Some(_)) => "DEAUTHORIZED",
+        }
+    }
+}
+
 impl Members {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            roll: Arc::default(),
+            clock,
+        }
+    }
+
+    /// The member authorises the points service, at the calendar's time.
+    pub fn authorize(&self, openid: &str) {
+        let now = self.clock.now();
+        let mut roll = self.lock();
+        if roll.authorizations.len() < MAX_MEMBERS || roll.authorizations.contains_key(openid) {
+            let authorized = Authorized {
+                authorized_at: Some(now),
+                deauthorized_at: None,
+            };
+            roll.authorizations.insert(openid.to_owned(), authorized);
+        }
+    }
+
+    /// The member withdraws. No callback is documented for that: the mall has to ask. Nothing happens to one who never
+    /// authorised.
+    pub fn deauthorize(&self, openid: &str) {
+        let now = self.clock.now();
+        if let Some(authorized) = self.lock().authorizations.get_mut(openid) {
+            authorized.deauthorized_at.get_or_insert(now);
+        }
+    }
+
+    /// How the member's authorisation stands.
+    pub fn authorization(&self, openid: &str) -> Authorized {
+        self.lock().authorizations.get(openid).copied().unwrap_or_default()
+    }
+
+    /// All who ever authorised, in no order.
+    pub fn authorizations(&self) -> Vec<(String, Authorized)> {
+        self.lock()
+            .authorizations
+            .iter()
+            .map(|(openid, authorized)| (openid.clone(), *authorized))
+            .collect()
+    }
+
     /// This openid belongs to this appid only: under another one it is refused with 403 "OpenID与AppID不匹配".
     pub fn belongs_to(&self, openid: &str, appid: &str) {
-        self.lock()
-            .insert(openid.to_owned(), Exception::OnlyUnder(appid.to_owned()));
+        self.except(openid, Exception::OnlyUnder(appid.to_owned()));
     }
 
     /// This openid is refused with 400 "OpenID有误".
     pub fn invalid(&self, openid: &str) {
-        self.lock().insert(openid.to_owned(), Exception::Invalid);
+        self.except(openid, Exception::Invalid);
     }
 
-    /// Forgets all exceptions.
+    /// Forgets all exceptions and authorisations.
     pub fn clear(&self) {
-        self.lock().clear();
+        *self.lock() = Roll::default();
     }
 
     pub(crate) fn standing(&self, openid: &str, appid: &str) -> Standing {
-        match self.lock().get(openid) {
+        match self.lock().exceptions.get(openid) {
             Some(Exception::Invalid) => Standing::Invalid,
             Some(Exception::OnlyUnder(own)) if own != appid => Standing::OtherAppid,
             Some(Exception::OnlyUnder(_)) | None => Standing::Member,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Exception>> {
-        self.exceptions.lock().expect("no holder of the members panics")
+    /// The appid an openid was bound to, if a test bound it.
+    pub(crate) fn own_appid(&self, openid: &str) -> Option<String> {
+        match self.lock().exceptions.get(openid) {
+            Some(Exception::OnlyUnder(appid)) => Some(appid.clone()),
+            Some(Exception::Invalid) | None => None,
+        }
+    }
+
+    fn except(&self, openid: &str, exception: Exception) {
+        let mut roll = self.lock();
+        if roll.exceptions.len() < MAX_MEMBERS || roll.exceptions.contains_key(openid) {
+            roll.exceptions.insert(openid.to_owned(), exception);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Roll> {
+        self.roll.lock().expect("no holder of the members panics")
     }
 }
 
 impl std::fmt::Debug for Members {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let roll = self.lock();
         f.debug_struct("Members")
-            .field("exceptions", &self.lock().len())
+            .field("exceptions", &roll.exceptions.len())
+            .field("authorizations", &roll.authorizations.len())
             .finish()
     }
 }
+
+const MAX_MEMBERS: usize = 500_000;

@@ -50,6 +50,12 @@ pub struct Merchant {
     pub other_sub_mchid: String,
 }
 
+impl Merchant {
+    pub(crate) fn has_appid(&self, appid: &str) -> bool {
+        self.appids.iter().any(|bound| bound == appid)
+    }
+}
+
 impl std::fmt::Debug for Merchant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Merchant")
@@ -103,12 +109,12 @@ impl Identity {
         let [merchant_key, public_key, certificate_key] = three_keys()?;
         let (certificate_pem, certificate_serial) = platform_certificate(&certificate_key)?;
         let (ca_pem, ca) = certificate_authority()?;
-        let public_key_id = format!("PUB_KEY_ID_01{}", digits(32));
+        let public_key_id = format!("PUB_KEY_ID_01{}", seal::random_digits(32));
         let appids: Vec<String> = (0..2)
             .map(|_| format!("wx{}", seal::hex_upper(&seal::random::<8>()).to_lowercase()))
             .collect();
         let merchant = Merchant {
-            mchid: format!("19{}", digits(8)),
+            mchid: format!("19{}", seal::random_digits(8)),
             serial_no: seal::random_serial(),
             private_key_pem: merchant_key.private_pem(),
             api_v3_key: seal::random_text(32),
@@ -119,8 +125,8 @@ impl Identity {
             brandid: 1000,
             appid: appids[0].clone(),
             appids,
-            sub_mchid: format!("16{}", digits(8)),
-            other_sub_mchid: format!("17{}", digits(8)),
+            sub_mchid: format!("16{}", seal::random_digits(8)),
+            other_sub_mchid: format!("17{}", seal::random_digits(8)),
         };
         Ok(Self {
             merchant_keys: Held::default().with(merchant.serial_no.clone(), merchant_key.verifying_key()),
@@ -179,7 +185,7 @@ fn platform_certificate(key: &SigningKey) -> Result<(String, String), IdentityEr
         .distinguished_name
         .push(DnType::CommonName, "wechatpay-sandbox platform certificate");
     // Whole years, because rcgen takes civil dates.
-    let year = i32::from(Clock::new(0).now().to_zoned(TimeZone::UTC).year());
+    let year = i32::from(Clock::new(0).wire_now().to_zoned(TimeZone::UTC).year());
     params.not_before = rcgen::date_time_ymd(year, 1, 1);
     params.not_after = rcgen::date_time_ymd(year + CERTIFICATE_YEARS, 1, 1);
     Ok((params.self_signed(&key)?.pem(), seal::hex_upper(&serial)))
@@ -195,12 +201,6 @@ fn certificate_authority() -> Result<(String, Issuer<'static, KeyPair>), Identit
         .push(DnType::CommonName, "wechatpay-sandbox CA, trust it in tests only");
     let pem = params.self_signed(&key)?.pem();
     Ok((pem, Issuer::new(params, key)))
-}
-
-fn digits(length: usize) -> String {
-    (0..length)
-        .map(|_| char::from(b'0' + seal::random::<1>()[0] % 10))
-        .collect()
 }
 
 /// Platform certificates live five years.

@@ -3,25 +3,24 @@
 //! route → headers → Authorization → fault before → endpoint → ledger → fault after → seal. What each step decides lives in
 //! `check.rs`, `fault.rs`, `endpoints/` and `seal.rs`; connections live in `server.rs`, which calls [`Platform::serve`].
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
-use crate::check::{self, CertificateState, Head};
-use crate::clock::Clock;
-use crate::endpoints::parkings::{MallState, Presences, Report};
+use crate::check::{self, Head};
+use crate::endpoints::{self, Ask};
 use crate::fault::{Fault, Faults};
-use crate::ledger::{Answer, Call, Ledger};
-use crate::members::Members;
+use crate::ledger::{Answer, Call};
 use crate::merchant::Identity;
 use crate::refusal::Refusal;
 use crate::seal::{self, PlatformKey, Sealer, Twist};
+use crate::world::World;
 
 /// Which key signs answers to callers who did not ask for one with `Wechatpay-Serial` (protocol 4.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,22 +46,10 @@ pub(crate) struct Settings {
 
 /// The simulated platform: everything but the sockets.
 pub(crate) struct Platform {
-    pub(crate) identity: Arc<Identity>,
+    pub(crate) world: World,
     pub(crate) settings: Settings,
-    pub(crate) clock: Clock,
-    pub(crate) ledger: Ledger,
     pub(crate) faults: Faults,
-    pub(crate) members: Members,
-    pub(crate) presences: Presences,
     pub(crate) sealer: Sealer,
-    /// What a test may change while the sandbox runs.
-    pub(crate) moods: Mutex<Moods>,
-}
-
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Moods {
-    pub(crate) mall: MallState,
-    pub(crate) certificate: CertificateState,
 }
 
 /// How a request ends.
@@ -79,6 +66,7 @@ pub(crate) enum Ending {
 /// What is answered, before headers and signature.
 struct Outcome {
     status: StatusCode,
+    body: Vec<u8>,
     refusal: Option<Refusal>,
     /// `None`: no `Wechatpay-*` headers.
     seal: Option<Twist>,
@@ -100,8 +88,8 @@ impl Platform {
         };
         let request_id = seal::random_text(32);
         let arrive = |body: Bytes| {
-            self.ledger.arrive(
-                self.clock.now(),
+            self.world.ledger.arrive(
+                self.world.clock.now(),
                 head.method.clone(),
                 head.target.clone(),
                 body,
@@ -123,39 +111,44 @@ impl Platform {
     }
 
     async fn handle(&self, number: u64, head: &Head, body: &Bytes, request_id: &str) -> Ending {
-        let checked = route(head)
-            .and_then(|()| check::headers(head))
-            .and_then(|()| check::authenticate(head, body, self.clock.now(), &self.identity, self.moods().certificate));
-        if let Err(refusal) = checked {
-            return self.reply(number, head, request_id, Outcome::unsigned(refusal));
-        }
+        let world = &self.world;
+        let (path, query) = head.target.split_once('?').unwrap_or((&head.target, ""));
+        let routed = endpoints::find(&head.method, path).and_then(|route| {
+            check::headers(head)?;
+            let certificate = world.moods().certificate;
+            check::authenticate(head, body, world.clock.wire_now(), &world.identity, certificate)?;
+            Ok(route)
+        });
+        let route = match routed {
+            Ok(route) => route,
+            Err(refusal) => return self.reply(number, head, request_id, Outcome::unsigned(refusal)),
+        };
 
         let fault = self.faults.draw();
         if let Some(fault) = &fault {
-            self.ledger.struck(number, fault);
+            world.ledger.struck(number, fault);
             if let Some(ending) = self.strike_before(number, head, request_id, fault).await {
                 return ending;
             }
         }
 
-        let moods = self.moods();
-        let report = Report::read(
+        let ask = Ask {
+            number,
+            now: world.clock.now(),
+            variable: &route.variable,
+            query,
             body,
-            self.clock.now(),
-            &self.identity.merchant,
-            &self.members,
-            moods.mall,
-        );
-        let outcome = match report {
-            Ok(report) => {
-                self.presences
-                    .record(report, |report| self.ledger.commit(number, report));
+        };
+        let outcome = match (route.handler)(world, &ask) {
+            Ok(reply) => {
+                world.ledger.commit(number);
                 if let Some(ending) = self.strike_after(number, fault.as_ref()) {
                     return ending;
                 }
                 let seal = (fault != Some(Fault::Unsigned)).then(|| fault.as_ref().map_or(Twist::None, Fault::twist));
                 Outcome {
-                    status: StatusCode::NO_CONTENT,
+                    status: reply.status,
+                    body: reply.body,
                     refusal: None,
                     seal,
                     retry_after_s: None,
@@ -226,8 +219,8 @@ impl Platform {
     }
 
     fn reply(&self, number: u64, head: &Head, request_id: &str, outcome: Outcome) -> Ending {
-        let now = self.clock.now();
-        let body = outcome.refusal.as_ref().map(Refusal::body).unwrap_or_default();
+        let now = self.world.clock.wire_now();
+        let body = outcome.body;
         let mut response = Response::new(Full::new(Bytes::new()));
         *response.status_mut() = outcome.status;
         let headers = response.headers_mut();
@@ -273,7 +266,7 @@ impl Platform {
             public_key,
             certificate,
             ..
-        } = &*self.identity;
+        } = &*self.world.identity;
         if wanted == public_key.id {
             return public_key;
         }
@@ -287,18 +280,10 @@ impl Platform {
     }
 
     fn finish(&self, number: u64, answer: Answer, status: Option<u16>, refusal: Option<&Refusal>) {
-        let call = self.ledger.finish(number, answer, status, refusal);
+        let call = self.world.ledger.finish(number, answer, status, refusal);
         if let (Some(observer), Some(call)) = (&self.settings.observer, call) {
             observer(&call);
         }
-    }
-
-    pub(crate) fn moods(&self) -> Moods {
-        *self.lock_moods()
-    }
-
-    pub(crate) fn lock_moods(&self) -> MutexGuard<'_, Moods> {
-        self.moods.lock().expect("no holder of the moods panics")
     }
 }
 
@@ -308,23 +293,12 @@ impl Outcome {
         let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self {
             status,
+            body: refusal.body(),
             refusal: Some(refusal),
             seal: None,
             retry_after_s: None,
         }
     }
-}
-
-/// Unknown path: 404, wrong method: 405, both without a body and before authentication (protocol 3.6).
-fn route(head: &Head) -> Result<(), Refusal> {
-    let path = head.target.split('?').next().unwrap_or_default();
-    if path != "/v3/businesscircle/parkings" {
-        return Err(Refusal::empty(404).hint(format!("there is no {path:?}")));
-    }
-    if head.method != Method::POST {
-        return Err(Refusal::empty(405).hint(format!("{path} takes POST, not {}", head.method)));
-    }
-    Ok(())
 }
 
 fn header(text: &str) -> HeaderValue {

@@ -86,19 +86,8 @@ impl Refusal {
         self
     }
 
-    /// 400 `PARAM_ERROR` about one member of the body.
-    pub(crate) fn parameter(
-        message: impl Into<Cow<'static, str>>,
-        field: impl Into<Cow<'static, str>>,
-        value: Option<Value>,
-        issue: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        let detail = Detail {
-            field: field.into(),
-            value,
-            issue: issue.into(),
-            location: "body",
-        };
+    /// 400 `PARAM_ERROR` about one member of the body or one parameter.
+    pub(crate) fn parameter(message: impl Into<Cow<'static, str>>, detail: Detail) -> Self {
         Self {
             detail: Some(Box::new(detail)),
             ..Self::new(400, "PARAM_ERROR", message)
@@ -108,6 +97,11 @@ impl Refusal {
     /// 400 `INVALID_REQUEST`: not an APIv3 request at all.
     pub(crate) fn invalid_request(hint: impl Into<String>) -> Self {
         Self::new(400, "INVALID_REQUEST", "HTTP 请求不符合微信支付 APIv3 接口规则").hint(hint)
+    }
+
+    /// 400 `INVALID_REQUEST` with this message: the request is an APIv3 one, but cannot be carried out.
+    pub(crate) fn invalid(message: &'static str) -> Self {
+        Self::new(400, "INVALID_REQUEST", message)
     }
 
     /// 403 `NO_AUTH`: the caller may not do this.
@@ -147,7 +141,13 @@ mod tests {
 
     #[test]
     fn the_body_has_the_documented_shape() {
-        let refusal = Refusal::parameter("time格式有误", "/time", Some("noon".into()), "not RFC 3339");
+        let detail = Detail {
+            field: "/time".into(),
+            value: Some("noon".into()),
+            issue: "not RFC 3339".into(),
+            location: "body",
+        };
+        let refusal = Refusal::parameter("time格式有误", detail);
 
         let body = String::from_utf8(refusal.body()).unwrap();
 

@@ -326,6 +326,11 @@ pub(crate) fn random_text(length: usize) -> String {
         .collect()
 }
 
+/// Random digits.
+pub(crate) fn random_digits(length: usize) -> String {
+    (0..length).map(|_| char::from(b'0' + random::<1>()[0] % 10)).collect()
+}
+
 /// Forty upper-case hex characters, the first one not zero, as certificate serials look.
 pub(crate) fn random_serial() -> String {
     let mut bytes = random::<20>();

@@ -51,12 +51,16 @@ pub(crate) struct Signed {
 
 impl Signed {
     pub(crate) fn post(sandbox: &Sandbox, body: &Value) -> Self {
+        Self::new(sandbox, "POST", PARKINGS, body.to_string())
+    }
+
+    pub(crate) fn new(sandbox: &Sandbox, method: &str, target: &str, body: String) -> Self {
         Self {
-            method: "POST".into(),
-            target: PARKINGS.into(),
+            method: method.into(),
+            target: target.into(),
             timestamp: Timestamp::now().as_second(),
             nonce: "593BEC0C930BF1AFEB40B4A08C8FB242".into(),
-            body: body.to_string().into_bytes(),
+            body: body.into_bytes(),
             mchid: sandbox.merchant().mchid.clone(),
             serial_no: sandbox.merchant().serial_no.clone(),
             headers: vec![
@@ -262,4 +266,32 @@ pub(crate) async fn report(sandbox: &Sandbox, body: &Value) -> Reply {
     send(sandbox, Signed::post(sandbox, body).signed_by(sandbox))
         .await
         .unwrap()
+}
+
+/// One rightly signed GET.
+pub(crate) async fn get(sandbox: &Sandbox, target: &str) -> Reply {
+    let signed = Signed::new(sandbox, "GET", target, String::new());
+    send(sandbox, signed.signed_by(sandbox)).await.unwrap()
+}
+
+/// One rightly signed POST of this body.
+pub(crate) async fn post(sandbox: &Sandbox, target: &str, body: &Value) -> Reply {
+    let signed = Signed::new(sandbox, "POST", target, body.to_string());
+    send(sandbox, signed.signed_by(sandbox)).await.unwrap()
+}
+
+/// The body with these members put in; a null takes one out. A name with a slash reaches into an object.
+pub(crate) fn with(mut body: Value, members: &Value) -> Value {
+    for (name, value) in members.as_object().unwrap() {
+        let (object, name) = match name.rsplit_once('/') {
+            Some((outer, name)) => (body.pointer_mut(&format!("/{outer}")).unwrap(), name),
+            None => (&mut body, name.as_str()),
+        };
+        if value.is_null() {
+            object.as_object_mut().unwrap().remove(name);
+        } else {
+            object[name] = value.clone();
+        }
+    }
+    body
 }

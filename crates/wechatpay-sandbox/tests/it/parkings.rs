@@ -4,19 +4,11 @@ use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use wechatpay_sandbox::{Fault, KeyMode, MallState, Refusal, Sandbox, State};
 
-use crate::client::{Reply, Signed, parking, report, send};
+use crate::client::{Reply, Signed, parking, report, send, with};
 
 /// The reply to the example with these members put in; a null takes one out.
 async fn reply_with(sandbox: &Sandbox, members: Value) -> Reply {
-    let mut body = parking(sandbox);
-    for (name, value) in members.as_object().unwrap() {
-        if value.is_null() {
-            body.as_object_mut().unwrap().remove(name);
-        } else {
-            body[name] = value.clone();
-        }
-    }
-    report(sandbox, &body).await
+    report(sandbox, &with(parking(sandbox), &members)).await
 }
 
 async fn raw(sandbox: &Sandbox, body: &str) -> Reply {

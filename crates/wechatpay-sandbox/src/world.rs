@@ -1,0 +1,70 @@
+//! Everything the simulated WeChat Pay knows: ids, members, presences, payments, the mall, and the time.
+//!
+//! Only a bundle: each part keeps its own state under its own lock. `platform.rs` hands it to the endpoints.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::check::CertificateState;
+use crate::clock::Clock;
+use crate::endpoints::commit_status::CommitStatusAnswer;
+use crate::ledger::Ledger;
+use crate::mall::MallState;
+use crate::members::Members;
+use crate::merchant::Identity;
+use crate::payments::Payments;
+use crate::presence::Presences;
+
+pub(crate) struct World {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) rules: Rules,
+    pub(crate) clock: Clock,
+    pub(crate) ledger: Ledger,
+    pub(crate) members: Members,
+    pub(crate) presences: Arc<Presences>,
+    pub(crate) payments: Payments,
+    moods: Mutex<Moods>,
+}
+
+/// What the documents leave open, chosen at the start.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Rules {
+    pub(crate) commit_status: CommitStatusAnswer,
+}
+
+/// What a test may change while the sandbox runs.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Moods {
+    pub(crate) mall: MallState,
+    pub(crate) certificate: CertificateState,
+}
+
+impl World {
+    pub(crate) fn new(identity: Arc<Identity>, rules: Rules, clock: Clock, ledger: Ledger) -> Self {
+        let members = Members::new(clock.clone());
+        let presences = Arc::new(Presences::default());
+        let payments = Payments::new(
+            members.clone(),
+            Arc::clone(&presences),
+            clock.clone(),
+            identity.merchant.appid.clone(),
+        );
+        Self {
+            identity,
+            rules,
+            clock,
+            ledger,
+            members,
+            presences,
+            payments,
+            moods: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn moods(&self) -> Moods {
+        *self.lock_moods()
+    }
+
+    pub(crate) fn lock_moods(&self) -> MutexGuard<'_, Moods> {
+        self.moods.lock().expect("no holder of the moods panics")
+    }
+}
