@@ -1,8 +1,7 @@
 //! Keys: what signs, what verifies, what decrypts.
 //!
 //! Lives here: reading keys from files' contents, holding them wiped and out of `Debug`, and the bare operations of each.
-//! Does not live here: certificates
-//! (`certificate`), what is signed (`sign`), what is verified (`verify`), sealed data (`seal`). Called by all three.
+//! Does not live here: who owns them (`merchant`), certificates (`certificate`), what is signed (`sign`), what is verified (`verify`), sealed data (`seal`). Called by all three.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,58 +17,6 @@ use zeroize::Zeroizing;
 
 use crate::certificate::Certificate;
 use crate::pem;
-
-/// Who signs: a merchant (商户) or a service provider (服务商).
-#[derive(Clone)]
-pub struct Merchant {
-    mchid: String,
-    serial_no: String,
-    key: Arc<MerchantKey>,
-}
-
-impl Merchant {
-    /// Puts together the number of the merchant, the serial of its API certificate (商户API证书) and that
-    /// certificate's private key. The serial may be written in lower case.
-    pub fn new(mchid: impl Into<String>, serial_no: impl AsRef<str>, key: MerchantKey) -> Merchant {
-        Merchant {
-            mchid: mchid.into(),
-            serial_no: serial_no.as_ref().to_ascii_uppercase(),
-            key: Arc::new(key),
-        }
-    }
-
-    /// The number of the merchant (商户号).
-    pub fn mchid(&self) -> &str {
-        &self.mchid
-    }
-
-    /// The serial of its API certificate, in upper case.
-    pub fn serial_no(&self) -> &str {
-        &self.serial_no
-    }
-
-    /// The key that signs.
-    pub fn key(&self) -> &MerchantKey {
-        &self.key
-    }
-
-    /// Refuses what would only come back from WeChat Pay as a puzzling 401.
-    pub(crate) fn check(&self) -> Result<(), KeyError> {
-        if self.mchid.is_empty() || self.mchid.len() > 32 || !self.mchid.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(KeyError::Mchid);
-        }
-        check_serial(&self.serial_no)
-    }
-}
-
-impl fmt::Debug for Merchant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Merchant")
-            .field("mchid", &self.mchid)
-            .field("serial_no", &self.serial_no)
-            .finish_non_exhaustive()
-    }
-}
 
 /// The private key of the merchant API certificate (`apiclient_key.pem`): RSA, 2048 bits or more.
 ///
@@ -133,6 +80,11 @@ impl MerchantKey {
         PlatformKey::from_der(id, self.signing.public_key().as_ref())
     }
 
+    /// The public half, as SPKI in DER.
+    pub(crate) fn spki_der(&self) -> Result<Vec<u8>, KeyError> {
+        Ok(self.public("00")?.spki)
+    }
+
     pub(crate) fn opening(&self) -> &OaepPrivateDecryptingKey {
         &self.opening
     }
@@ -175,6 +127,8 @@ impl fmt::Debug for ApiV3Key {
 pub struct PlatformKey {
     id: String,
     spki: Vec<u8>,
+    /// From when on it is used, in Unix seconds; the newest certificate seals.
+    effective_from: i64,
     verifying: ParsedPublicKey,
     sealing: OaepPublicEncryptingKey,
 }
@@ -212,9 +166,15 @@ impl PlatformKey {
         Ok(PlatformKey {
             id: id.to_ascii_uppercase(),
             spki: spki.as_ref().to_vec(),
+            effective_from: 0,
             verifying,
             sealing,
         })
+    }
+
+    pub(crate) fn effective_from(mut self, unix_seconds: i64) -> PlatformKey {
+        self.effective_from = unix_seconds;
+        self
     }
 
     /// `PUB_KEY_ID_…`, or the certificate's serial in upper case.
@@ -287,6 +247,20 @@ impl PlatformKeys {
         self
     }
 
+    /// Adds every key of another collection.
+    pub fn and(mut self, others: &PlatformKeys) -> PlatformKeys {
+        self.0.retain(|held| others.0.iter().all(|other| other.id != held.id));
+        self.0.extend(others.0.iter().cloned());
+        self
+    }
+
+    /// The key to seal sensitive fields with: the WeChat Pay public key if it is held, else the newest certificate's.
+    /// Send its id as `Wechatpay-Serial`.
+    pub fn sealing(&self) -> Option<&PlatformKey> {
+        self.public_key()
+            .or_else(|| self.iter().max_by_key(|key| key.effective_from))
+    }
+
     /// The key that an answer names. Serials are hex: case does not matter.
     pub fn find(&self, serial: &str) -> Option<&PlatformKey> {
         self.iter().find(|key| key.id.eq_ignore_ascii_case(serial))
@@ -341,6 +315,17 @@ pub enum KeyError {
     /// The APIv3 key has another length.
     #[error("the APIv3 key must have 32 bytes, this one has {0}")]
     ApiV3KeyLength(usize),
+    /// The certificate was issued for another key.
+    #[error("the certificate {0} was issued for another private key")]
+    OtherKey(String),
+    /// The `.p12` file is damaged, or the password is wrong.
+    #[cfg(feature = "p12")]
+    #[error("the .p12 file cannot be opened: {0}; the password is the mchid unless it was changed")]
+    P12(String),
+    /// The `.p12` file has no key with its certificate.
+    #[cfg(feature = "p12")]
+    #[error("the .p12 file holds no private key with its certificate")]
+    EmptyP12,
     /// A serial is not hex.
     #[error("{0:?} is neither a certificate serial (hex digits) nor a public-key id (PUB_KEY_ID_ and digits)")]
     Serial(String),
@@ -361,7 +346,7 @@ impl KeyError {
 
 const PUBLIC_KEY_ID: &str = "PUB_KEY_ID_";
 
-fn check_serial(serial: &str) -> Result<(), KeyError> {
+pub(crate) fn check_serial(serial: &str) -> Result<(), KeyError> {
     let hex = !serial.is_empty() && serial.len() <= 64 && serial.bytes().all(|b| b.is_ascii_hexdigit());
     if hex {
         Ok(())
@@ -461,27 +446,5 @@ pub(crate) mod tests {
             ApiV3Key::new("0123456789abcdef"),
             Err(KeyError::ApiV3KeyLength(16))
         ));
-    }
-
-    #[test]
-    fn no_debug_shows_a_secret() {
-        let (_, key) = fresh_key();
-        let merchant = Merchant::new("1900000109", "ab01", key);
-        let api_v3 = ApiV3Key::new([b'k'; 32]).unwrap();
-
-        assert_eq!(
-            format!("{merchant:?} {:?} {api_v3:?}", merchant.key()),
-            r#"Merchant { mchid: "1900000109", serial_no: "AB01", .. } MerchantKey(..) ApiV3Key(..)"#
-        );
-    }
-
-    #[test]
-    fn a_merchant_that_wechat_pay_cannot_know_is_refused() {
-        for (mchid, serial) in [("", "AB"), ("19000x", "AB"), ("1900000109", ""), ("1900000109", "AB\"")] {
-            assert!(
-                Merchant::new(mchid, serial, fresh_key().1).check().is_err(),
-                "{mchid} {serial}"
-            );
-        }
     }
 }

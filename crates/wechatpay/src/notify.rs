@@ -46,26 +46,39 @@ impl Notifications {
     /// When it is not believed, has another shape, or cannot be opened. Answer with a 4xx or 5xx then; a resend has a new
     /// timestamp and signature.
     pub fn open(&self, headers: &HeaderMap, body: &[u8], now: i64) -> Result<Notification, NotifyError> {
-        verify(headers, body, &self.platform, now).map_err(NotifyError::Verify)?;
-        let envelope: Envelope = serde_json::from_slice(body).map_err(|source| NotifyError::Shape(source.into()))?;
-        let resource = envelope.resource;
-        if resource.algorithm != ALGORITHM {
-            return Err(NotifyError::Algorithm(resource.algorithm.chars().take(64).collect()));
-        }
-        let associated_data = resource.associated_data.as_deref().unwrap_or_default();
-        let plaintext = self
-            .api_v3_key
-            .open(&resource.nonce, associated_data, &resource.ciphertext)
-            .map_err(NotifyError::Open)?;
-        Ok(Notification {
-            id: envelope.id,
-            create_time: envelope.create_time,
-            event_type: envelope.event_type,
-            summary: envelope.summary,
-            original_type: resource.original_type,
-            plaintext,
-        })
+        open(headers, body, &self.platform, &self.api_v3_key, now)
     }
+}
+
+/// As [`Notifications::open`], with the keys as arguments.
+///
+/// # Errors
+/// The same.
+pub fn open(
+    headers: &HeaderMap,
+    body: &[u8],
+    platform: &PlatformKeys,
+    api_v3_key: &ApiV3Key,
+    now: i64,
+) -> Result<Notification, NotifyError> {
+    verify(headers, body, platform, now).map_err(NotifyError::Verify)?;
+    let envelope: Envelope = serde_json::from_slice(body).map_err(|source| NotifyError::Shape(source.into()))?;
+    let resource = envelope.resource;
+    if resource.algorithm != ALGORITHM {
+        return Err(NotifyError::Algorithm(resource.algorithm.chars().take(64).collect()));
+    }
+    let associated_data = resource.associated_data.as_deref().unwrap_or_default();
+    let plaintext = api_v3_key
+        .open(&resource.nonce, associated_data, &resource.ciphertext)
+        .map_err(NotifyError::Open)?;
+    Ok(Notification {
+        id: envelope.id,
+        create_time: envelope.create_time,
+        event_type: envelope.event_type,
+        summary: envelope.summary,
+        original_type: resource.original_type,
+        plaintext,
+    })
 }
 
 /// A notification that was verified and opened.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::route::Route;
+use crate::seal::Digest;
 
 /// One request to any endpoint of APIv3.
 #[derive(Clone)]
@@ -19,6 +20,9 @@ pub struct Request {
     pub(crate) route: Route,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    repeatable: bool,
+    /// Set for the few routes whose answers are not signed by documentation.
+    digest: Option<Digest>,
 }
 
 impl Request {
@@ -29,7 +33,41 @@ impl Request {
             route: route.into(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            repeatable: false,
+            digest: None,
         }
+    }
+
+    /// Takes an answer that is not signed, because the documentation says that this route's answers are not: bill and file
+    /// downloads. Its body must have the digest that a signed answer gave for it.
+    ///
+    /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4013053420>, section 6.
+    pub fn unsigned_answer(mut self, digest: Digest) -> Request {
+        self.digest = Some(digest);
+        self
+    }
+
+    pub(crate) fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// Says that sending this more than once does no harm, because the content makes it the same request: it carries a
+    /// number of the merchant's own, for example. GETs and parking states are known to be so.
+    pub fn repeatable(mut self) -> Request {
+        self.repeatable = true;
+        self
+    }
+
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.repeatable
+            || self.method.is_safe()
+            || (self.method == Method::POST
+                && self.route.template().trim_start_matches('/') == "v3/businesscircle/parkings")
+    }
+
+    /// What of the body is signed: all of it.
+    pub(crate) fn signed_body(&self) -> &[u8] {
+        &self.body
     }
 
     /// Gives it a JSON body.

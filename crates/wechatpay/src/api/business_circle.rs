@@ -13,16 +13,17 @@ use jiff::tz::Offset;
 use serde::{Serialize, Serializer};
 
 use crate::blocking;
-use crate::client::{self, Client};
+use crate::client::Client;
 use crate::error::Error;
 use crate::request::Request;
 use crate::response::Response;
+use crate::sender::Sender;
 
 const PARKINGS: &str = "/v3/businesscircle/parkings";
 
 /// The calls of the smart business circle. Made by `client.business_circle()`.
 #[derive(Debug, Clone)]
-pub struct BusinessCircle<S = client::Sender> {
+pub struct BusinessCircle<S = Sender> {
     sender: S,
 }
 

@@ -8,6 +8,7 @@
 
 mod blocking;
 mod refusals;
+mod resilience;
 mod server;
 mod styles;
 mod transport;

@@ -33,6 +33,8 @@ pub(crate) struct Script {
     pub(crate) body: Bytes,
     pub(crate) stall: bool,
     pub(crate) close: bool,
+    /// Closes when a connection is used a second time, as a server that restarts does.
+    pub(crate) close_reused: bool,
 }
 
 impl Default for Script {
@@ -42,6 +44,7 @@ impl Default for Script {
             body: Bytes::new(),
             stall: false,
             close: false,
+            close_reused: false,
         }
     }
 }
@@ -213,7 +216,11 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) {
         tokio::spawn(async move {
             let Ok(stream) = tls.accept(tcp).await else { return };
             state.connections.fetch_add(1, Ordering::SeqCst);
-            let service = service_fn(|request| answer(&state, request));
+            let served = AtomicUsize::new(0);
+            let service = service_fn(|request| {
+                let reused = served.fetch_add(1, Ordering::SeqCst) > 0;
+                answer(&state, request, reused)
+            });
             // Ends with an error when a script closes the connection.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
@@ -232,7 +239,11 @@ impl From<Infallible> for Closed {
     }
 }
 
-async fn answer(state: &State, request: http::Request<Incoming>) -> Result<http::Response<Full<Bytes>>, Closed> {
+async fn answer(
+    state: &State,
+    request: http::Request<Incoming>,
+    reused: bool,
+) -> Result<http::Response<Full<Bytes>>, Closed> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Closed)?.to_bytes();
     state.arrived.lock().unwrap().push(Arrived {
@@ -248,7 +259,7 @@ async fn answer(state: &State, request: http::Request<Incoming>) -> Result<http:
         state.release.notified().await;
     }
     state.in_flight.fetch_sub(1, Ordering::SeqCst);
-    if script.close {
+    if script.close || (script.close_reused && reused) {
         return Err(Closed);
     }
     let mut response = http::Response::builder()
