@@ -4,7 +4,9 @@
 //! all of them. Called by `platform.rs`.
 
 pub(crate) mod authorizations;
+pub(crate) mod certificates;
 pub(crate) mod commit_status;
+pub(crate) mod echo;
 pub(crate) mod fields;
 pub(crate) mod formats;
 pub(crate) mod parkings;
@@ -31,6 +33,8 @@ pub(crate) struct Ask<'a> {
     /// The query string, as it came.
     pub(crate) query: &'a str,
     pub(crate) body: &'a [u8],
+    /// `Wechatpay-Serial` of the request; empty when there is none.
+    pub(crate) named_key: &'a str,
 }
 
 /// A success.
@@ -77,6 +81,8 @@ const ROUTES: &[(Method, &str, Handler)] = &[
         commit_status::query,
     ),
     (Method::POST, "/v3/businesscircle/points/notify", points::notify),
+    (Method::GET, "/v3/certificates", certificates::list),
+    (Method::POST, "/v3/security/echo", echo::echo),
 ];
 
 /// Unknown path: 404, wrong method: 405, both without a body and before authentication (protocol 3.6).

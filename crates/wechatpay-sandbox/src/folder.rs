@@ -67,6 +67,7 @@ impl Sandbox {
         let keys = folder.dir.join("keys");
         let mut written = vec![
             (keys.join("apiclient_key.pem"), merchant.private_key_pem.clone()),
+            (keys.join("apiclient_cert.pem"), merchant.certificate_pem.clone()),
             (keys.join("apiv3.key"), merchant.api_v3_key.clone()),
             (keys.join("pub_key.pem"), merchant.public_key_pem.clone()),
             (

@@ -30,6 +30,7 @@ mod endpoints;
 mod fault;
 mod folder;
 mod hint;
+mod keyring;
 mod ledger;
 mod mall;
 mod members;
@@ -54,12 +55,12 @@ pub use clock::Clock;
 pub use endpoints::commit_status::CommitStatusAnswer;
 pub use fault::{Fault, FaultPlan, Faults};
 pub use folder::{Folder, FolderError};
+pub use keyring::{CertificateEntry, KeyMode, PlatformKeys};
 pub use ledger::{Answer, Call, Ledger, Parking};
 pub use mall::MallState;
 pub use members::{Authorized, Members};
 pub use merchant::{IdentityError, Merchant};
 pub use payments::{Payment, Payments, Points, Purchase, Submission, SubmitError};
-pub use platform::KeyMode;
 pub use presence::{Presence, State};
 pub use refusal::{Detail, Help, Refusal};
 
@@ -115,6 +116,11 @@ impl Sandbox {
     /// What arrived.
     pub fn ledger(&self) -> Ledger {
         self.platform.world.ledger.clone()
+    }
+
+    /// The platform's keys: rotation, shares, migration.
+    pub fn platform(&self) -> PlatformKeys {
+        self.platform.world.keys.clone()
     }
 
     /// Misbehaviour on purpose.
@@ -228,6 +234,7 @@ pub struct Builder {
     fresh_keys: bool,
     cached_signatures: bool,
     ledger_limit: usize,
+    key_mode: KeyMode,
     settings: Settings,
     rules: Rules,
 }
@@ -246,8 +253,8 @@ impl Default for Builder {
             fresh_keys: false,
             cached_signatures: false,
             ledger_limit: 1_000_000,
+            key_mode: KeyMode::default(),
             settings: Settings {
-                key_mode: KeyMode::default(),
                 sign_refusals: true,
                 keep_alive: Duration::from_secs(8),
                 observer: None,
@@ -303,7 +310,7 @@ impl Builder {
     /// Which key signs when the caller names none. Default the platform certificate.
     #[must_use]
     pub fn key_mode(mut self, mode: KeyMode) -> Self {
-        self.settings.key_mode = mode;
+        self.key_mode = mode;
         self
     }
 
@@ -373,11 +380,12 @@ impl Builder {
             faults.plan(FaultPlan::impolite(self.seed));
         }
         let clock = Clock::new(self.clock_offset_s);
+        let sealer = Sealer::new(self.cached_signatures);
+        let keys = PlatformKeys::new(Arc::clone(&identity), clock.clone(), self.key_mode, sealer);
         let platform = Arc::new(Platform {
-            world: World::new(identity, self.rules, clock, Ledger::new(self.ledger_limit)),
+            world: World::new(identity, keys, self.rules, clock, Ledger::new(self.ledger_limit)),
             settings: self.settings,
             faults,
-            sealer: Sealer::new(self.cached_signatures),
         });
         let server = Server::start(Arc::clone(&platform), tls, self.addresses)
             .await

@@ -4,8 +4,9 @@
 //! `check.rs` and `platform.rs` use the rest.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use jiff::tz::TimeZone;
+use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
     PKCS_RSA_SHA256, SerialNumber,
@@ -13,7 +14,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::clock::Clock;
-use crate::seal::{self, Held, KeyError, PlatformKey, SigningKey};
+use crate::seal::{self, Held, KeyError, PlatformKey, SigningKey, VerifyingKey};
 
 /// Everything a client needs to call the sandbox as its one merchant.
 ///
@@ -28,6 +29,8 @@ pub struct Merchant {
     pub serial_no: String,
     /// The key that signs requests, PKCS#8 PEM, RSA-2048.
     pub private_key_pem: String,
+    /// The merchant API certificate (商户API证书) for that key, X.509 PEM; its common name is `mchid`.
+    pub certificate_pem: String,
     /// The APIv3 key (APIv3密钥), 32 letters and digits.
     pub api_v3_key: String,
     /// Id of the WeChat Pay public key (微信支付公钥ID).
@@ -79,10 +82,21 @@ pub enum IdentityError {
 pub(crate) struct Identity {
     pub(crate) merchant: Merchant,
     pub(crate) merchant_keys: Held,
-    pub(crate) public_key: PlatformKey,
-    pub(crate) certificate: PlatformKey,
+    /// What sensitive fields are sealed for.
+    pub(crate) merchant_key: VerifyingKey,
+    pub(crate) public_key: Arc<PlatformKey>,
+    pub(crate) certificate: PlatformCertificate,
     pub(crate) ca_pem: String,
     ca: Issuer<'static, KeyPair>,
+}
+
+/// A platform certificate (平台证书) with its key.
+#[derive(Clone)]
+pub(crate) struct PlatformCertificate {
+    pub(crate) key: Arc<PlatformKey>,
+    pub(crate) pem: String,
+    pub(crate) effective_time: Timestamp,
+    pub(crate) expire_time: Timestamp,
 }
 
 impl Identity {
@@ -107,21 +121,25 @@ impl Identity {
 
     fn generate() -> Result<Self, IdentityError> {
         let [merchant_key, public_key, certificate_key] = three_keys()?;
-        let (certificate_pem, certificate_serial) = platform_certificate(&certificate_key)?;
         let (ca_pem, ca) = certificate_authority()?;
+        let now = Clock::new(0).wire_now();
+        let certificate = platform_certificate(certificate_key, &ca, now)?;
+        let mchid = format!("19{}", seal::random_digits(8));
+        let merchant_certificate = issue(&merchant_key, &ca, &mchid, now)?;
         let public_key_id = format!("PUB_KEY_ID_01{}", seal::random_digits(32));
         let appids: Vec<String> = (0..2)
             .map(|_| format!("wx{}", seal::hex_upper(&seal::random::<8>()).to_lowercase()))
             .collect();
         let merchant = Merchant {
-            mchid: format!("19{}", seal::random_digits(8)),
-            serial_no: seal::random_serial(),
+            mchid,
+            serial_no: merchant_certificate.serial,
             private_key_pem: merchant_key.private_pem(),
+            certificate_pem: merchant_certificate.pem,
             api_v3_key: seal::random_text(32),
             public_key_id: public_key_id.clone(),
             public_key_pem: public_key.public_pem(),
-            platform_certificate_pem: certificate_pem,
-            platform_certificate_serial: certificate_serial.clone(),
+            platform_certificate_pem: certificate.pem.clone(),
+            platform_certificate_serial: certificate.key.id.clone(),
             brandid: 1000,
             appid: appids[0].clone(),
             appids,
@@ -130,18 +148,25 @@ impl Identity {
         };
         Ok(Self {
             merchant_keys: Held::default().with(merchant.serial_no.clone(), merchant_key.verifying_key()),
+            merchant_key: merchant_key.verifying_key(),
             merchant,
-            public_key: PlatformKey {
+            public_key: Arc::new(PlatformKey {
                 id: public_key_id,
                 key: public_key,
-            },
-            certificate: PlatformKey {
-                id: certificate_serial,
-                key: certificate_key,
-            },
+            }),
+            certificate,
             ca_pem,
             ca,
         })
+    }
+
+    /// One more platform certificate, for a rotation.
+    pub(crate) async fn next_platform_certificate(
+        self: &Arc<Self>,
+        now: Timestamp,
+    ) -> Result<PlatformCertificate, IdentityError> {
+        let identity = Arc::clone(self);
+        on_a_thread(move || platform_certificate(SigningKey::generate()?, &identity.ca, now)).await
     }
 
     /// A TLS certificate for these names, with its key.
@@ -174,21 +199,48 @@ fn three_keys() -> Result<[SigningKey; 3], KeyError> {
     })
 }
 
-fn platform_certificate(key: &SigningKey) -> Result<(String, String), IdentityError> {
+fn platform_certificate(
+    key: SigningKey,
+    ca: &Issuer<'static, KeyPair>,
+    now: Timestamp,
+) -> Result<PlatformCertificate, IdentityError> {
+    let issued = issue(&key, ca, "wechatpay-sandbox platform certificate", now)?;
+    Ok(PlatformCertificate {
+        key: Arc::new(PlatformKey { id: issued.serial, key }),
+        pem: issued.pem,
+        effective_time: issued.not_before,
+        expire_time: issued.not_after,
+    })
+}
+
+struct Issued {
+    pem: String,
+    serial: String,
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+/// A certificate from the sandbox's authority that begins a minute ago, for callers whose clock is a little behind.
+fn issue(key: &SigningKey, ca: &Issuer<'static, KeyPair>, name: &str, now: Timestamp) -> Result<Issued, IdentityError> {
     let pkcs8 = PrivatePkcs8KeyDer::from(key.private_der());
     let key = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &PKCS_RSA_SHA256)?;
     let mut serial = seal::random::<20>();
     serial[0] = serial[0] & 0x3f | 0x40;
+    let not_before_s = now.as_second() - 60;
+    let not_after_s = not_before_s + CERTIFICATE_DAYS * 24 * 3600;
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "wechatpay-sandbox platform certificate");
-    // Whole years, because rcgen takes civil dates.
-    let year = i32::from(Clock::new(0).wire_now().to_zoned(TimeZone::UTC).year());
-    params.not_before = rcgen::date_time_ymd(year, 1, 1);
-    params.not_after = rcgen::date_time_ymd(year + CERTIFICATE_YEARS, 1, 1);
-    Ok((params.self_signed(&key)?.pem(), seal::hex_upper(&serial)))
+    params.distinguished_name.push(DnType::CommonName, name);
+    let since_1970 = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_1970(not_before_s);
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_1970(not_after_s);
+    params.use_authority_key_identifier_extension = true;
+    Ok(Issued {
+        pem: params.signed_by(&key, ca)?.pem(),
+        serial: seal::hex_upper(&serial),
+        not_before: Timestamp::from_second(not_before_s).unwrap_or(Timestamp::MIN),
+        not_after: Timestamp::from_second(not_after_s).unwrap_or(Timestamp::MAX),
+    })
 }
 
 fn certificate_authority() -> Result<(String, Issuer<'static, KeyPair>), IdentityError> {
@@ -203,5 +255,5 @@ fn certificate_authority() -> Result<(String, Issuer<'static, KeyPair>), Identit
     Ok((pem, Issuer::new(params, key)))
 }
 
-/// Platform certificates live five years.
-const CERTIFICATE_YEARS: i32 = 5;
+/// Certificates live five years.
+const CERTIFICATE_DAYS: i64 = 5 * 365;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -17,20 +17,9 @@ use crate::check::{self, Head};
 use crate::endpoints::{self, Ask};
 use crate::fault::{Fault, Faults};
 use crate::ledger::{Answer, Call};
-use crate::merchant::Identity;
 use crate::refusal::Refusal;
-use crate::seal::{self, PlatformKey, Sealer, Twist};
+use crate::seal::{self, Twist};
 use crate::world::World;
-
-/// Which key signs answers to callers who did not ask for one with `Wechatpay-Serial` (protocol 4.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KeyMode {
-    /// The platform certificate (平台证书), as for a merchant that has not migrated.
-    #[default]
-    Certificate,
-    /// The WeChat Pay public key (微信支付公钥), as for new merchants.
-    PublicKey,
-}
 
 /// Told of every call once its fate is decided.
 pub(crate) type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
@@ -38,7 +27,6 @@ pub(crate) type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
 /// Settings that do not change while the sandbox runs.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    pub(crate) key_mode: KeyMode,
     pub(crate) sign_refusals: bool,
     pub(crate) keep_alive: Duration,
     pub(crate) observer: Option<Observer>,
@@ -49,7 +37,6 @@ pub(crate) struct Platform {
     pub(crate) world: World,
     pub(crate) settings: Settings,
     pub(crate) faults: Faults,
-    pub(crate) sealer: Sealer,
 }
 
 /// How a request ends.
@@ -138,6 +125,7 @@ impl Platform {
             variable: &route.variable,
             query,
             body,
+            named_key: named_key(head),
         };
         let outcome = match (route.handler)(world, &ask) {
             Ok(reply) => {
@@ -242,9 +230,8 @@ impl Platform {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(twist) = outcome.seal {
-            let key = self.answering_key(&head.headers);
-            self.sealer
-                .seal(headers, key, outcome.status.as_u16(), &body, now.as_second(), twist);
+            let (keys, status) = (&self.world.keys, outcome.status.as_u16());
+            keys.seal_answer(headers, named_key(head), status, &body, twist);
         }
         *response.body_mut() = Full::new(Bytes::from(body));
         self.finish(
@@ -254,29 +241,6 @@ impl Platform {
             outcome.refusal.as_ref(),
         );
         Ending::Reply(response)
-    }
-
-    /// The public key for those who ask for it, else what the mode says. An id that is not ours is ignored (unknown).
-    fn answering_key(&self, headers: &HeaderMap) -> &PlatformKey {
-        let wanted = headers
-            .get("wechatpay-serial")
-            .and_then(|wanted| wanted.to_str().ok())
-            .unwrap_or_default();
-        let Identity {
-            public_key,
-            certificate,
-            ..
-        } = &*self.world.identity;
-        if wanted == public_key.id {
-            return public_key;
-        }
-        if wanted.eq_ignore_ascii_case(&certificate.id) {
-            return certificate;
-        }
-        match self.settings.key_mode {
-            KeyMode::Certificate => certificate,
-            KeyMode::PublicKey => public_key,
-        }
     }
 
     fn finish(&self, number: u64, answer: Answer, status: Option<u16>, refusal: Option<&Refusal>) {
@@ -299,6 +263,11 @@ impl Outcome {
             retry_after_s: None,
         }
     }
+}
+
+fn named_key(head: &Head) -> &str {
+    let named = head.headers.get("wechatpay-serial");
+    named.and_then(|named| named.to_str().ok()).unwrap_or_default()
 }
 
 fn header(text: &str) -> HeaderValue {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::check::CertificateState;
 use crate::clock::Clock;
 use crate::endpoints::commit_status::CommitStatusAnswer;
+use crate::keyring::PlatformKeys;
 use crate::ledger::Ledger;
 use crate::mall::MallState;
 use crate::members::Members;
@@ -16,6 +17,7 @@ use crate::presence::Presences;
 
 pub(crate) struct World {
     pub(crate) identity: Arc<Identity>,
+    pub(crate) keys: PlatformKeys,
     pub(crate) rules: Rules,
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
@@ -39,7 +41,7 @@ pub(crate) struct Moods {
 }
 
 impl World {
-    pub(crate) fn new(identity: Arc<Identity>, rules: Rules, clock: Clock, ledger: Ledger) -> Self {
+    pub(crate) fn new(identity: Arc<Identity>, keys: PlatformKeys, rules: Rules, clock: Clock, ledger: Ledger) -> Self {
         let members = Members::new(clock.clone());
         let presences = Arc::new(Presences::default());
         let payments = Payments::new(
@@ -50,6 +52,7 @@ impl World {
         );
         Self {
             identity,
+            keys,
             rules,
             clock,
             ledger,

@@ -3,6 +3,9 @@
 //! What only a merchant does (verifying answers, opening notifications, writing the Authorization header) is not the
 //! sandbox's business and is reported as skipped.
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use wechatpay_sandbox::Authorization as Parsed;
 use wechatpay_sandbox::seal::{self, Held, SigningKey, VerifyingKey};
 use wechatpay_vectors::{Answer, Authorization, HeldKey, Implementation, PublicKey, Refusal, Request, Signer, check};
@@ -84,6 +87,24 @@ impl Implementation for Sandbox {
             .is_some_and(|key| key.verifies(message.as_bytes(), signature_b64)))
     }
 
+    // The sandbox only seals; opening is the library's, so that both directions are compared.
+    fn aes_gcm_open(&self, key: &str, nonce: &str, associated_data: &str, ciphertext_b64: &str) -> Answer<Vec<u8>> {
+        let bad = |_| Refusal::Error("key, nonce or tag".into());
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_bytes()).map_err(bad)?);
+        let nonce = Nonce::try_assume_unique_for_key(nonce.as_bytes()).map_err(bad)?;
+        let mut text = STANDARD.decode(ciphertext_b64)?;
+        let opened = key.open_in_place(nonce, Aad::from(associated_data.as_bytes()), &mut text);
+        Ok(opened.map_err(bad)?.to_vec())
+    }
+
+    fn aes_gcm_seal(&self, key: &str, nonce: &str, associated_data: &str, plaintext: &[u8]) -> Answer<String> {
+        Ok(seal::gcm_seal(key, nonce, associated_data, plaintext)?)
+    }
+
+    fn rsa_oaep_open(&self, private_key_pem: &str, ciphertext_b64: &str) -> Answer<Vec<u8>> {
+        Ok(SigningKey::from_pem(private_key_pem)?.open(ciphertext_b64)?)
+    }
+
     fn sha256(&self, message: &[u8]) -> Answer<String> {
         Ok(seal::sha256_hex(message))
     }
@@ -103,6 +124,8 @@ fn the_sandbox_agrees_with_the_published_examples() {
         "rsa-sha256-sign",
         "rsa-sha256-verify",
         "sha256",
+        "aes-gcm-encrypt-decrypt",
+        "rsa-oaep-sha1-decrypt",
     ] {
         assert!(report.of(kind).passed > 0, "{kind}: nothing was checked");
     }

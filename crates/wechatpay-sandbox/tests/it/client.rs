@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey};
 use base64::Engine as _;
@@ -160,18 +161,15 @@ impl Reply {
     pub(crate) fn verifies(&self, sandbox: &Sandbox) -> bool {
         let merchant = sandbox.merchant();
         let serial = self.header("wechatpay-serial");
-        let spki = if serial == merchant.public_key_id {
-            pem_to_der(&merchant.public_key_pem)
-        } else if serial == merchant.platform_certificate_serial {
-            let certificate = Certificate::from_pem(&merchant.platform_certificate_pem).unwrap();
-            certificate
-                .tbs_certificate()
-                .subject_public_key_info()
-                .to_der()
-                .unwrap()
-        } else {
-            return false;
-        };
+        if serial == merchant.public_key_id {
+            return self.verifies_with(&pem_to_der(&merchant.public_key_pem));
+        }
+        serial == merchant.platform_certificate_serial
+            && self.verifies_with(&certificate_key(&merchant.platform_certificate_pem))
+    }
+
+    /// Whether the headers are fresh and verify with this key, SPKI in DER.
+    pub(crate) fn verifies_with(&self, spki: &[u8]) -> bool {
         let timestamp = self.header("wechatpay-timestamp");
         let skew = Timestamp::now().as_second() - timestamp.parse::<i64>().unwrap();
         let mut message = format!("{timestamp}\n{}\n", self.header("wechatpay-nonce")).into_bytes();
@@ -185,7 +183,27 @@ impl Reply {
     }
 }
 
-fn pem_to_der(pem: &str) -> Vec<u8> {
+/// The public key of a certificate, SPKI in DER.
+pub(crate) fn certificate_key(pem: &str) -> Vec<u8> {
+    let certificate = Certificate::from_pem(pem).unwrap();
+    let key = certificate.tbs_certificate().subject_public_key_info();
+    key.to_der().unwrap()
+}
+
+/// What AES-256-GCM hides: the members of `encrypt_certificate` or of a callback's `resource`.
+pub(crate) fn open(api_v3_key: &str, sealed: &Value) -> String {
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, api_v3_key.as_bytes()).unwrap());
+    assert_eq!(sealed["algorithm"], "AEAD_AES_256_GCM");
+    let nonce = Nonce::try_assume_unique_for_key(sealed["nonce"].as_str().unwrap().as_bytes()).unwrap();
+    let associated_data = sealed["associated_data"].as_str().unwrap_or_default();
+    let mut text = STANDARD.decode(sealed["ciphertext"].as_str().unwrap()).unwrap();
+    let opened = key
+        .open_in_place(nonce, Aad::from(associated_data.as_bytes()), &mut text)
+        .unwrap();
+    String::from_utf8(opened.to_vec()).unwrap()
+}
+
+pub(crate) fn pem_to_der(pem: &str) -> Vec<u8> {
     let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     STANDARD.decode(text).unwrap()
 }

@@ -7,6 +7,7 @@ mod circle;
 mod client;
 mod faults;
 mod folder;
+mod keys;
 mod life;
 mod parkings;
 #[cfg(unix)]

@@ -1,0 +1,60 @@
+//! `GET /v3/certificates` (下载平台证书, protocol 4.1).
+
+use serde_json::{Value, json};
+
+use crate::china;
+use crate::endpoints::fields::Fields;
+use crate::endpoints::{Ask, Reply};
+use crate::keyring::KeyMode;
+use crate::refusal::Refusal;
+use crate::seal;
+use crate::world::World;
+
+pub(crate) fn list(world: &World, ask: &Ask<'_>) -> Result<Reply, Refusal> {
+    let query = Fields::query(ask.query);
+    let algorithm = query.text("algorithm_type")?.unwrap_or("RSA");
+    if !["RSA", "SM2", "ALL"].contains(&algorithm) {
+        return Err(query.wrong("参数错误", "algorithm_type", "not RSA, SM2 or ALL"));
+    }
+    let none = || Refusal::new(404, "RESOURCE_NOT_EXISTS", NONE);
+    if world.keys.mode() == KeyMode::PublicKeyOnly {
+        return Err(none().hint("this merchant has the public key only: verify with pub_key.pem and its id"));
+    }
+    if algorithm == "SM2" {
+        // Unknown: what a merchant without SM2 gets. Support opens it per merchant, and this one has not asked.
+        return Err(none().hint("the sandbox has no SM2 certificates"));
+    }
+    let certificates = world.keys.certificates();
+    if certificates.is_empty() {
+        // The code is documented, the status is not.
+        return Err(Refusal::new(
+            403,
+            "NOT_ENOUGH",
+            "平台证书已过期失效，请联系微信支付客服",
+        ));
+    }
+    let data: Vec<Value> = certificates
+        .iter()
+        .map(|certificate| {
+            let nonce = seal::random_nonce();
+            let api_v3_key = &world.identity.merchant.api_v3_key;
+            let ciphertext = seal::gcm_seal(api_v3_key, &nonce, ASSOCIATED_DATA, certificate.pem.as_bytes());
+            json!({
+                "serial_no": certificate.serial_no,
+                "effective_time": china::text(certificate.effective_time),
+                "expire_time": china::text(certificate.expire_time),
+                "encrypt_certificate": {
+                    "algorithm": "AEAD_AES_256_GCM",
+                    "nonce": nonce,
+                    "associated_data": ASSOCIATED_DATA,
+                    "ciphertext": ciphertext.expect("the sandbox made a key of 32 and a nonce of 12 bytes"),
+                },
+            })
+        })
+        .collect();
+    Ok(Reply::ok(&json!({ "data": data })))
+}
+
+const ASSOCIATED_DATA: &str = "certificate";
+/// The documentation breaks off after the first clause.
+const NONE: &str = "无可用的平台证书，请在商户平台使用微信支付公钥";
