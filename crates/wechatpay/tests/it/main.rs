@@ -7,6 +7,7 @@
 )]
 
 mod blocking;
+mod platform;
 mod refusals;
 mod resilience;
 mod server;
