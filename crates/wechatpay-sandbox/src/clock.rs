@@ -82,6 +82,17 @@ impl Clock {
         self.turned();
     }
 
+    /// How long the machine has to wait until the calendar shows this time.
+    pub(crate) fn wait_until(&self, time: Timestamp) -> Duration {
+        let left = Duration::try_from(time.duration_since(self.now())).unwrap_or(Duration::ZERO);
+        left.div_f64(self.lock().speed)
+    }
+
+    /// Changes when a hand is turned.
+    pub(crate) fn turns(&self) -> watch::Receiver<u64> {
+        self.turned.subscribe()
+    }
+
     fn turned(&self) {
         self.turned.send_modify(|count| *count += 1);
     }

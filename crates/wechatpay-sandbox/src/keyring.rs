@@ -1,7 +1,8 @@
 //! The platform's keys: which ones live, which one signs, how they are changed (protocol 4).
 //!
 //! Answers and callbacks are signed with the public key or with a platform certificate. Certificates rotate: two live at
-//! a time, and signing moves over in shares. `platform.rs` signs through here; tests turn the keys through [`PlatformKeys`].
+//! a time, and signing moves over in shares. A merchant migrates to the public key in shares too, as far as callbacks go.
+//! `platform.rs` and `push.rs` sign through here; tests turn the keys through [`PlatformKeys`].
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -44,6 +45,8 @@ struct State {
     certificates: Vec<Arc<PlatformCertificate>>,
     /// How much of the signing the newest certificate does.
     newest: Share,
+    /// How many callbacks the public key signs.
+    callbacks: Share,
 }
 
 /// A share of a whole, dealt out evenly and the same way every time: 0.25 is every fourth.
@@ -91,6 +94,7 @@ impl PlatformKeys {
             mode,
             certificates: vec![Arc::new(identity.certificate.clone())],
             newest: Share::new(1.0),
+            callbacks: Share::new(if mode == KeyMode::Certificate { 0.0 } else { 1.0 }),
         };
         Self {
             inner: Arc::new(Inner {
@@ -153,6 +157,11 @@ impl PlatformKeys {
         self.lock().mode = mode;
     }
 
+    /// The public key signs this share of the callbacks, 0.0 to 1.0, as in the week of a migration (protocol 4.3).
+    pub fn sign_callbacks_with_public_key(&self, share: f64) {
+        self.lock().callbacks = Share::new(share);
+    }
+
     /// The certificates that count now, oldest first; none for a merchant with the public key only.
     pub fn certificates(&self) -> Vec<CertificateEntry> {
         let now = self.inner.clock.now();
@@ -194,6 +203,21 @@ impl PlatformKeys {
         let now = self.inner.clock.wire_now().as_second();
         let key = self.answering_key(named);
         self.inner.sealer.seal(headers, &key, status, body, now, twist);
+    }
+
+    /// Signs a callback.
+    pub(crate) fn seal_callback(&self, headers: &mut HeaderMap, body: &[u8], twist: Twist) {
+        let key = {
+            let calendar = self.inner.clock.now();
+            let mut state = self.lock();
+            if state.mode == KeyMode::PublicKeyOnly || state.callbacks.draw() {
+                Arc::clone(&self.inner.identity.public_key)
+            } else {
+                state.certificate(calendar)
+            }
+        };
+        let now = self.inner.clock.wire_now().as_second();
+        self.inner.sealer.seal(headers, &key, 0, body, now, twist);
     }
 
     /// The public key for those who ask for it, a certificate for those who ask for one that counts, else what the mode

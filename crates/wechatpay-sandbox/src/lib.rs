@@ -21,8 +21,9 @@
 //! production: the keys die with the process, nothing is stored, every answer carries `X-Wechatpay-Sandbox`.
 //!
 //! Rooms, in reading order: `merchant` ids and keys · `server` sockets · `platform` one request · `check` authentication ·
-//! `endpoints` the business · `world` what it knows (`members`, `presence`, `payments`, `mall`) · `seal` signatures · `fault` misbehaviour · `ledger` what arrived · `folder` files for a client.
+//! `endpoints` the business · `world` what it knows (`members`, `presence`, `payments`, `mall`) · `callbacks` and `push` what the merchant is told · `seal` signatures · `fault` misbehaviour · `ledger` what arrived · `folder` files for a client.
 
+mod callbacks;
 mod check;
 mod china;
 mod clock;
@@ -38,6 +39,7 @@ mod merchant;
 mod payments;
 mod platform;
 mod presence;
+mod push;
 mod refusal;
 pub mod seal;
 mod server;
@@ -50,6 +52,9 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
+pub use callbacks::{
+    Attempt, AuthorizationPlan, Callbacks, Event, Notification, PaymentAck, Progress, Trick, UrlError,
+};
 pub use check::{Authorization, CertificateState};
 pub use clock::Clock;
 pub use endpoints::commit_status::CommitStatusAnswer;
@@ -60,7 +65,7 @@ pub use ledger::{Answer, Call, Ledger, Parking};
 pub use mall::MallState;
 pub use members::{Authorized, Members};
 pub use merchant::{IdentityError, Merchant};
-pub use payments::{Payment, Payments, Points, Purchase, Submission, SubmitError};
+pub use payments::{Payment, Payments, Points, Purchase, Refund, RefundError, Submission, SubmitError, Untold};
 pub use presence::{Presence, State};
 pub use refusal::{Detail, Help, Refusal};
 
@@ -138,6 +143,11 @@ impl Sandbox {
         self.platform.world.payments.clone()
     }
 
+    /// Callbacks to the merchant's server.
+    pub fn callbacks(&self) -> Callbacks {
+        self.platform.world.callbacks.clone()
+    }
+
     /// The clocks: the wire's and the calendar's.
     pub fn clock(&self) -> Clock {
         self.platform.world.clock.clone()
@@ -165,6 +175,7 @@ impl Sandbox {
         world.members.clear();
         world.presences.clear();
         world.payments.clear();
+        world.callbacks.clear();
         *world.lock_moods() = Moods::default();
         self.platform.faults.clear();
     }
@@ -328,6 +339,20 @@ impl Builder {
         self
     }
 
+    /// What acknowledges an in-mall payment. Default as the FAQ has it: 200 with a SUCCESS body within 2 s.
+    #[must_use]
+    pub fn payment_ack(mut self, ack: PaymentAck) -> Self {
+        self.rules.callbacks.payment_ack = ack;
+        self
+    }
+
+    /// How often an authorisation's callback is sent again. Default as the merchant page has it.
+    #[must_use]
+    pub fn authorization_plan(mut self, plan: AuthorizationPlan) -> Self {
+        self.rules.callbacks.authorization_plan = plan;
+        self
+    }
+
     /// How long an idle connection stays open. Default 8 s, as the real one announces.
     #[must_use]
     pub fn keep_alive(mut self, idle: Duration) -> Self {
@@ -383,7 +408,13 @@ impl Builder {
         let sealer = Sealer::new(self.cached_signatures);
         let keys = PlatformKeys::new(Arc::clone(&identity), clock.clone(), self.key_mode, sealer);
         let platform = Arc::new(Platform {
-            world: World::new(identity, keys, self.rules, clock, Ledger::new(self.ledger_limit)),
+            world: Arc::new(World::new(
+                identity,
+                keys,
+                self.rules,
+                clock,
+                Ledger::new(self.ledger_limit),
+            )),
             settings: self.settings,
             faults,
         });

@@ -7,20 +7,27 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
+use serde_json::json;
 
+use crate::callbacks::{Callbacks, Event};
 use crate::clock::Clock;
+use crate::seal;
 
 /// Handle to a sandbox's members.
 #[derive(Clone)]
 pub struct Members {
     roll: Arc<Mutex<Roll>>,
     clock: Clock,
+    callbacks: Callbacks,
+    mchid: String,
 }
 
 #[derive(Default)]
 struct Roll {
     exceptions: HashMap<String, Exception>,
     authorizations: HashMap<String, Authorized>,
+    /// Member-card code by openid.
+    cards: HashMap<String, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -64,15 +71,18 @@ impl Authorized {
 }
 
 impl Members {
-    pub(crate) fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock, callbacks: Callbacks, mchid: String) -> Self {
         Self {
             roll: Arc::default(),
             clock,
+            callbacks,
+            mchid,
         }
     }
 
-    /// The member authorises the points service, at the calendar's time.
-    pub fn authorize(&self, openid: &str) {
+    /// The member opens a card and authorises the points service, now by the calendar. Returns the id of the callback
+    /// that tells the mall; `None` without a URL for it.
+    pub fn authorize(&self, openid: &str) -> Option<String> {
         let now = self.clock.now();
         let mut roll = self.lock();
         if roll.authorizations.len() < MAX_MEMBERS || roll.authorizations.contains_key(openid) {
@@ -82,6 +92,31 @@ impl Members {
             };
             roll.authorizations.insert(openid.to_owned(), authorized);
         }
+        drop(roll);
+        self.tell(openid, "REGISTERED_AND_AUTHORIZATION_MODE")
+    }
+
+    /// The member opens a card without authorising the points service. Returns the id of the callback.
+    pub fn register(&self, openid: &str) -> Option<String> {
+        self.tell(openid, "REGISTERED_MODE")
+    }
+
+    fn tell(&self, openid: &str, auth_type: &'static str) -> Option<String> {
+        let url = self.callbacks.authorization_url()?;
+        let mut roll = self.lock();
+        if roll.cards.len() >= MAX_MEMBERS {
+            roll.cards.clear();
+        }
+        let code = roll.cards.entry(openid.to_owned());
+        let code = code.or_insert_with(|| seal::random_digits(12)).clone();
+        drop(roll);
+        let resource = json!({
+            "openid": openid,
+            "code": code,
+            "mchid": self.mchid,
+            "auth_type": auth_type,
+        });
+        Some(self.callbacks.post(Event::Authorization, url, resource))
     }
 
     /// The member withdraws. No callback is documented for that: the mall has to ask. Nothing happens to one who never

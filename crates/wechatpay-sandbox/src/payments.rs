@@ -7,11 +7,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
+use crate::callbacks::{Callbacks, Event};
 use crate::china;
 use crate::clock::Clock;
 use crate::members::Members;
+use crate::merchant::Merchant;
 use crate::presence::Presences;
 use crate::seal;
 
@@ -22,6 +25,8 @@ pub struct Payments {
     members: Members,
     presences: Arc<Presences>,
     clock: Clock,
+    callbacks: Callbacks,
+    mchid: String,
     appid: String,
 }
 
@@ -74,8 +79,52 @@ pub struct Payment {
     pub notified_at: Option<Timestamp>,
     /// Whether the mall acknowledged that.
     pub acknowledged: bool,
+    /// Id of the callback that told the mall; `None` when it was not told.
+    pub notification: Option<String>,
     /// What the mall reported.
     pub points: Option<Points>,
+    /// What was paid back.
+    pub refunds: Vec<Refund>,
+}
+
+/// One refund.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Refund {
+    /// WeChat Pay's number (微信支付退款单号).
+    pub refund_id: String,
+    /// Fen paid back.
+    pub amount: u64,
+    /// Id of the callback that told the mall, or why it is not told.
+    pub notification: Result<String, Untold>,
+}
+
+/// Why the mall is not told of a refund.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Untold {
+    /// Points were never reported.
+    #[error("the payment's points were never reported with points/notify")]
+    NoPoints,
+    /// None were earned.
+    #[error("the payment earned no points")]
+    NoneEarned,
+    /// WeChat Pay watches for 30 days.
+    #[error("the payment is more than 30 days old")]
+    TooLate,
+    /// There is no URL.
+    #[error("there is no URL for payments and refunds")]
+    NoUrl,
+}
+
+/// Why nothing can be refunded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RefundError {
+    /// No such payment.
+    #[error("there is no such payment")]
+    Unknown,
+    /// More than was paid, or nothing.
+    #[error("a refund is at least 1 fen and at most what is left of the payment")]
+    Amount,
 }
 
 /// Openid and shop are left out; read the fields to see them.
@@ -140,17 +189,25 @@ pub enum SubmitError {
 }
 
 impl Payments {
-    pub(crate) fn new(members: Members, presences: Arc<Presences>, clock: Clock, appid: String) -> Self {
+    pub(crate) fn new(
+        merchant: &Merchant,
+        members: Members,
+        presences: Arc<Presences>,
+        clock: Clock,
+        callbacks: Callbacks,
+    ) -> Self {
         Self {
             book: Arc::default(),
             members,
             presences,
             clock,
-            appid,
+            callbacks,
+            mchid: merchant.mchid.clone(),
+            appid: merchant.appid.clone(),
         }
     }
 
-    /// The member pays, now by the calendar. Past half a million payments an arbitrary old one is forgotten.
+    /// The member pays, now by the calendar. If that is handed in by itself, the mall is told. Past half a million payments an arbitrary old one is forgotten.
     pub fn pay(&self, purchase: Purchase) -> Payment {
         let now = self.clock.now();
         let openid = &purchase.openid;
@@ -161,7 +218,7 @@ impl Payments {
         } else {
             Submission::Open
         };
-        let payment = Payment {
+        let mut payment = Payment {
             transaction_id: format!("4200{}", seal::random_digits(24)),
             appid: self.members.own_appid(openid).unwrap_or_else(|| self.appid.clone()),
             openid: purchase.openid,
@@ -172,7 +229,9 @@ impl Payments {
             submission,
             notified_at: (submission == Submission::Automatic).then_some(now),
             acknowledged: false,
+            notification: None,
             points: None,
+            refunds: Vec::new(),
         };
         let mut book = self.lock();
         if book.len() >= MAX_PAYMENTS
@@ -180,11 +239,15 @@ impl Payments {
         {
             book.remove(&old);
         }
+        // Told under the lock: an acknowledgement must find the payment.
+        if submission == Submission::Automatic {
+            payment.notification = self.tell(&payment);
+        }
         book.insert(payment.transaction_id.clone(), payment.clone());
         payment
     }
 
-    /// The member hands a payment of today in by hand (手动积分).
+    /// The member hands a payment of today in by hand (手动积分), and the mall is told.
     ///
     /// # Errors
     /// When it is not open to that.
@@ -200,7 +263,31 @@ impl Payments {
         }
         payment.submission = Submission::ByHand;
         payment.notified_at = Some(now);
+        payment.notification = self.tell(payment);
         Ok(payment.clone())
+    }
+
+    /// A shop pays so much back. The mall is told when points were earned, for 30 days.
+    ///
+    /// # Errors
+    /// When there is no such payment, or less left of it.
+    pub fn refund(&self, transaction_id: &str, amount: u64) -> Result<Refund, RefundError> {
+        let now = self.clock.now();
+        let mut book = self.lock();
+        let payment = book.get_mut(transaction_id).ok_or(RefundError::Unknown)?;
+        let before: u64 = payment.refunds.iter().map(|refund| refund.amount).sum();
+        if amount == 0 || amount > payment.amount - before {
+            return Err(RefundError::Amount);
+        }
+        let refund_id = format!("5030{}", seal::random_digits(24));
+        let notification = self.tell_refund(payment, &refund_id, amount, now);
+        let refund = Refund {
+            refund_id,
+            amount,
+            notification,
+        };
+        payment.refunds.push(refund.clone());
+        Ok(refund)
     }
 
     /// The mall acknowledged the notification of this payment. True when there is such a notification.
@@ -271,6 +358,47 @@ impl Payments {
         Ok(())
     }
 
+    fn tell(&self, payment: &Payment) -> Option<String> {
+        let url = self.callbacks.payment_url()?;
+        let mut resource = self.common(payment);
+        resource["time_end"] = china::text(payment.paid_at).into();
+        resource["amount"] = payment.amount.into();
+        if payment.submission == Submission::ByHand {
+            // Its values are unknown; that it is there is all that counts.
+            resource["commit_tag"] = "MANUAL".into();
+        }
+        Some(self.callbacks.post(Event::Payment, url, resource))
+    }
+
+    fn tell_refund(&self, payment: &Payment, refund_id: &str, amount: u64, now: Timestamp) -> Result<String, Untold> {
+        let points = payment.points.as_ref().ok_or(Untold::NoPoints)?;
+        if !points.earn_points {
+            return Err(Untold::NoneEarned);
+        }
+        if now.duration_since(payment.paid_at) > WATCHED {
+            return Err(Untold::TooLate);
+        }
+        let url = self.callbacks.payment_url().ok_or(Untold::NoUrl)?;
+        let mut resource = self.common(payment);
+        resource["refund_time"] = china::text(now).into();
+        resource["pay_amount"] = payment.amount.into();
+        resource["refund_amount"] = amount.into();
+        resource["refund_id"] = refund_id.into();
+        Ok(self.callbacks.post(Event::Refund, url, resource))
+    }
+
+    fn common(&self, payment: &Payment) -> Value {
+        json!({
+            "mchid": self.mchid,
+            "merchant_name": "腾讯广场",
+            "shop_name": payment.shop_name,
+            "shop_number": payment.shop_number,
+            "appid": payment.appid,
+            "openid": payment.openid,
+            "transaction_id": payment.transaction_id,
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Payment>> {
         self.book.lock().expect("no holder of the payments panics")
     }
@@ -283,3 +411,5 @@ impl std::fmt::Debug for Payments {
 }
 
 const MAX_PAYMENTS: usize = 500_000;
+/// Refunds are told for 30 days.
+const WATCHED: SignedDuration = SignedDuration::from_hours(30 * 24);

@@ -34,7 +34,7 @@ pub(crate) struct Settings {
 
 /// The simulated platform: everything but the sockets.
 pub(crate) struct Platform {
-    pub(crate) world: World,
+    pub(crate) world: Arc<World>,
     pub(crate) settings: Settings,
     pub(crate) faults: Faults,
 }

@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::platform::{Ending, Platform};
+use crate::push;
 
 /// Running sockets. Dropping it closes them and waits until they are closed.
 pub(crate) struct Server {
@@ -56,6 +57,7 @@ impl Server {
                         return;
                     }
                     tokio::select! {
+                        () = push::run(Arc::clone(&platform.world)) => {}
                         () = accept(https, http, tls, platform) => {}
                         _ = stopped => {}
                     }

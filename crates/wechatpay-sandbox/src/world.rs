@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::callbacks::{CallbackRules, Callbacks};
 use crate::check::CertificateState;
 use crate::clock::Clock;
 use crate::endpoints::commit_status::CommitStatusAnswer;
@@ -24,6 +25,7 @@ pub(crate) struct World {
     pub(crate) members: Members,
     pub(crate) presences: Arc<Presences>,
     pub(crate) payments: Payments,
+    pub(crate) callbacks: Callbacks,
     moods: Mutex<Moods>,
 }
 
@@ -31,6 +33,7 @@ pub(crate) struct World {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Rules {
     pub(crate) commit_status: CommitStatusAnswer,
+    pub(crate) callbacks: CallbackRules,
 }
 
 /// What a test may change while the sandbox runs.
@@ -42,13 +45,16 @@ pub(crate) struct Moods {
 
 impl World {
     pub(crate) fn new(identity: Arc<Identity>, keys: PlatformKeys, rules: Rules, clock: Clock, ledger: Ledger) -> Self {
-        let members = Members::new(clock.clone());
+        let merchant = &identity.merchant;
+        let callbacks = Callbacks::new(merchant.api_v3_key.clone(), clock.clone(), rules.callbacks);
+        let members = Members::new(clock.clone(), callbacks.clone(), merchant.mchid.clone());
         let presences = Arc::new(Presences::default());
         let payments = Payments::new(
+            merchant,
             members.clone(),
             Arc::clone(&presences),
             clock.clone(),
-            identity.merchant.appid.clone(),
+            callbacks.clone(),
         );
         Self {
             identity,
@@ -59,6 +65,7 @@ impl World {
             members,
             presences,
             payments,
+            callbacks,
             moods: Mutex::default(),
         }
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod authentication;
+mod callbacks;
 mod circle;
 mod client;
 mod faults;
@@ -12,3 +13,4 @@ mod life;
 mod parkings;
 #[cfg(unix)]
 mod program;
+mod shop;
