@@ -24,7 +24,9 @@ use crate::platform::{Because, Platform, PlatformError};
 use crate::request::Request;
 use crate::response::Response;
 use crate::route::Route;
+use crate::seal::Digest;
 use crate::sender;
+use crate::upload::Upload;
 use crate::verify;
 
 /// A call that returns when it is done.
@@ -55,6 +57,14 @@ impl Client {
     /// The declared spelling (声明式): `client.chain("v3/businesscircle/parkings").post(&body)`.
     pub fn chain(&self, path: impl Into<Cow<'static, str>>) -> Call {
         Call::new(self.sender.clone(), Route::new(path))
+    }
+
+    /// Downloads the file behind an address that a signed answer gave, and checks that it is the one promised.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn download(&self, url: &str, digest: Digest) -> Result<Response, Error> {
+        Call::new(self.sender.clone(), Route::from_url(url)).download(digest)
     }
 
     /// Sends one request and returns the verified answer.
@@ -193,6 +203,22 @@ impl Call {
     /// See [`Error`].
     pub fn delete(&self) -> Result<Response, Error> {
         self.sender.send(self.request(Method::DELETE)?)
+    }
+
+    /// Uploads a file: multipart, signed over its `meta`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn upload(&self, upload: &Upload) -> Result<Response, Error> {
+        self.sender.send(self.request(Method::POST)?.upload(upload)?)
+    }
+
+    /// Downloads a file whose answer is not signed by documentation, and checks that it is the one promised.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn download(&self, digest: Digest) -> Result<Response, Error> {
+        self.sender.send(self.request_for_file(digest)?)
     }
 }
 

@@ -6,12 +6,14 @@
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 
-use http::Method;
+use http::header::ACCEPT;
+use http::{HeaderValue, Method};
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::request::Request;
 use crate::route::Route;
+use crate::seal::Digest;
 use crate::sender::Sender;
 
 /// An endpoint with a client behind it: bind, add, then send with a verb.
@@ -91,6 +93,15 @@ impl<S: Clone> Call<S> {
         self.headers
             .iter()
             .try_fold(request, |request, (name, value)| request.header(name, value))
+    }
+
+    pub(crate) fn request_for_file(&self, digest: Digest) -> Result<Request, Error> {
+        let mut request = self.request(Method::GET)?.unsigned_answer(digest);
+        // A file is not JSON; a header of the call still wins.
+        if !request.headers.contains_key(ACCEPT) {
+            request.headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        }
+        Ok(request)
     }
 
     pub(crate) fn request_with<B: Serialize + ?Sized>(&self, method: Method, body: &B) -> Result<Request, Error> {

@@ -26,7 +26,9 @@ use crate::platform::{Because, Platform, PlatformError};
 use crate::request::Request;
 use crate::response::Response;
 use crate::route::Route;
+use crate::seal::Digest;
 use crate::sender::Sender;
+use crate::upload::Upload;
 use crate::verify;
 
 /// Calls APIv3: signs every request, verifies every answer.
@@ -60,6 +62,12 @@ impl Client {
     /// The declared spelling (声明式): `client.chain("v3/businesscircle/parkings").post(&body)`.
     pub fn chain(&self, path: impl Into<Cow<'static, str>>) -> Call {
         Call::new(self.sender.clone(), Route::new(path))
+    }
+
+    /// Downloads the file behind an address that a signed answer gave (`download_url`), and checks that it is the one
+    /// promised. Only path and query of the address count: the request goes to this client's domain.
+    pub fn download(&self, url: &str, digest: Digest) -> Sending {
+        Call::new(self.sender.clone(), Route::from_url(url)).download(digest)
     }
 
     /// Sends one request and returns the verified answer.
@@ -168,6 +176,17 @@ impl Call {
     /// Sends a DELETE.
     pub fn delete(&self) -> Sending {
         self.sending(self.request(Method::DELETE))
+    }
+
+    /// Uploads a file: multipart, signed over its `meta`. See [`Request::upload`].
+    pub fn upload(&self, upload: &Upload) -> Sending {
+        self.sending(self.request(Method::POST).and_then(|request| request.upload(upload)))
+    }
+
+    /// Downloads a file whose answer is not signed by documentation, and checks that it is the one promised. See
+    /// [`Request::unsigned_answer`].
+    pub fn download(&self, digest: Digest) -> Sending {
+        self.sending(self.request_for_file(digest))
     }
 
     fn sending(&self, request: Result<Request, Error>) -> Sending {

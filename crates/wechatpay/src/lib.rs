@@ -66,6 +66,7 @@ mod retry;
 mod route;
 mod sender;
 mod transport;
+mod upload;
 
 pub mod api;
 pub mod blocking;
@@ -75,7 +76,8 @@ pub mod seal;
 pub mod sign;
 pub mod verify;
 
-pub use api::business_circle::{BusinessCircle, FieldError, ParkingState, ParkingStateKind};
+pub use api::business_circle::{BusinessCircle, ParkingState, ParkingStateKind};
+pub use api::fields::{FieldError, Personal};
 pub use builder::ClientBuilder;
 pub use call::Call;
 pub use certificate::Certificate;
@@ -91,4 +93,5 @@ pub use route::{Route, RouteError};
 pub use seal::{Digest, SealError};
 pub use sender::Sender;
 pub use transport::{Exchange, FreshConnection, Transport};
+pub use upload::Upload;
 pub use verify::VerifyError;

@@ -7,6 +7,7 @@
 )]
 
 mod blocking;
+mod endpoints;
 mod platform;
 mod refusals;
 mod resilience;
