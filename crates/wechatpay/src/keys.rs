@@ -58,6 +58,16 @@ impl MerchantKey {
         Ok(MerchantKey { signing, opening })
     }
 
+    /// The Authorization scheme of its signatures.
+    pub(crate) fn scheme(&self) -> &'static str {
+        crate::sign::SCHEME
+    }
+
+    /// What `signType` of a payment is called.
+    pub(crate) fn pay_sign_type(&self) -> &'static str {
+        "RSA"
+    }
+
     /// Signs with SHA-256 and PKCS#1 v1.5, as base64. The same message always gives the same text.
     pub fn sign(&self, message: &[u8]) -> String {
         let mut signature = vec![0; self.signing.public_modulus_len()];

@@ -72,6 +72,7 @@ pub mod api;
 pub mod blocking;
 pub mod chain;
 pub mod notify;
+pub mod pay;
 pub mod seal;
 pub mod sign;
 pub mod verify;

@@ -1,9 +1,26 @@
 //! Notifications (回调通知): what WeChat Pay posts to the merchant.
 //!
-//! Lives here: verifying and opening one, and the acknowledgement. Framework-free and pure: headers and body come in as
-//! they were received, time is an argument. Does not live here: what the opened resource means.
+//! Lives here: verifying and opening one, what it tells, and the answers to it. Framework-free and pure: headers and body
+//! come in as they were received, time is an argument. Does not live here: fetching a certificate that is not held yet
+//! ([`Client::open_notification`](crate::Client::open_notification)).
+//!
+//! Acknowledge first and work later: WeChat Pay waits two to five seconds. With axum, where `http` types are answers:
+//!
+//! ```ignore
+//! async fn notified(State(app): State<App>, headers: HeaderMap, body: Bytes) -> http::Response<String> {
+//!     let opened = app.client.open_notification(&app.api_v3_key, &headers, &body).await;
+//!     if opened.is_ok_and(|notification| app.store(notification)) { notify::accepted() } else { notify::refused() }
+//! }
+//! ```
+//!
+//! With actix-web the same two lines end in `HttpResponse::Ok().content_type("application/json").body(ACKNOWLEDGED)`.
 
-use http::HeaderMap;
+mod event;
+mod fee;
+mod replay;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -12,10 +29,32 @@ use crate::keys::{ApiV3Key, PlatformKeys};
 use crate::seal::SealError;
 use crate::verify::{VerifyError, verify};
 
+pub use event::{AuthType, Event, MallAuthorization, MallPayment, MallRefund, SecurityEcho, VehicleEntrance};
+pub use fee::{FeeReply, FeeSignature, StayFee};
+pub use replay::ReplayGuard;
+
 /// The body of a good answer, sent with status 200 within two seconds. Work comes after.
 pub const ACKNOWLEDGED: &str = r#"{"code":"SUCCESS","message":"成功"}"#;
 /// The body of a bad answer, sent with a 4xx or 5xx; WeChat Pay then sends the notification again.
 pub const REFUSED: &str = r#"{"code":"FAIL","message":"失败"}"#;
+
+/// The answer to a notification that was verified and stored: 200 with [`ACKNOWLEDGED`], which satisfies every page.
+pub fn accepted() -> Response<String> {
+    answer(StatusCode::OK, ACKNOWLEDGED)
+}
+
+/// The answer to one that was not: 500 with [`REFUSED`]. WeChat Pay sends it again.
+pub fn refused() -> Response<String> {
+    answer(StatusCode::INTERNAL_SERVER_ERROR, REFUSED)
+}
+
+fn answer(status: StatusCode, body: &str) -> Response<String> {
+    let mut answer = Response::new(body.to_owned());
+    *answer.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, json);
+    answer
+}
 
 /// Opens notifications with the platform keys and the APIv3 key.
 ///

@@ -72,7 +72,7 @@ impl Merchant {
             .key()
             .sign(&request_message(method, path_and_query, timestamp, nonce, body));
         let authorization = Authorization {
-            scheme: SCHEME,
+            scheme: self.key().scheme(),
             mchid: self.mchid(),
             serial_no: self.serial_no(),
             nonce_str: nonce,

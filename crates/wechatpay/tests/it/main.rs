@@ -8,6 +8,7 @@
 
 mod blocking;
 mod endpoints;
+mod notifications;
 mod platform;
 mod refusals;
 mod resilience;
