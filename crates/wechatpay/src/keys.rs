@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rsa::{
-    KeyPair, OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey, PublicEncryptingKey, PublicKey,
+    KeyPair, OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey,
+    PublicEncryptingKey, PublicKey,
 };
 use aws_lc_rs::signature::{KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256};
 use base64::Engine as _;
@@ -21,9 +22,17 @@ use crate::pem;
 /// The private key of the merchant API certificate (`apiclient_key.pem`): RSA, 2048 bits or more.
 ///
 /// Its memory is wiped on drop.
-pub struct MerchantKey {
-    signing: KeyPair,
-    opening: OaepPrivateDecryptingKey,
+///
+/// With the feature `gm` also an SM2 key (国密).
+pub struct MerchantKey(Private);
+
+enum Private {
+    Rsa {
+        signing: Box<KeyPair>,
+        opening: OaepPrivateDecryptingKey,
+    },
+    #[cfg(feature = "gm")]
+    Sm2(Box<crate::gm::PrivateKey>),
 }
 
 impl MerchantKey {
@@ -48,6 +57,10 @@ impl MerchantKey {
     /// # Errors
     /// When it is neither, or not an RSA key of at least 2048 bits.
     pub fn from_der(der: &[u8]) -> Result<MerchantKey, KeyError> {
+        #[cfg(feature = "gm")]
+        if let Some(key) = crate::gm::PrivateKey::from_der(der) {
+            return Ok(MerchantKey(Private::Sm2(Box::new(key))));
+        }
         let rejected = || KeyError::Rejected("the private key");
         let signing = KeyPair::from_pkcs8(der)
             .or_else(|_| KeyPair::from_der(der))
@@ -55,23 +68,38 @@ impl MerchantKey {
         let pkcs8 = signing.as_der().map_err(|_| rejected())?;
         let opening = PrivateDecryptingKey::from_pkcs8(pkcs8.as_ref()).map_err(|_| rejected())?;
         let opening = OaepPrivateDecryptingKey::new(opening).map_err(|_| rejected())?;
-        Ok(MerchantKey { signing, opening })
+        let signing = Box::new(signing);
+        Ok(MerchantKey(Private::Rsa { signing, opening }))
     }
 
     /// The Authorization scheme of its signatures.
     pub(crate) fn scheme(&self) -> &'static str {
-        crate::sign::SCHEME
+        match &self.0 {
+            Private::Rsa { .. } => crate::sign::SCHEME,
+            #[cfg(feature = "gm")]
+            Private::Sm2(_) => crate::gm::SCHEME,
+        }
     }
 
-    /// What `signType` of a payment is called.
+    /// What `signType` of a payment is called. The word for SM2 is documented nowhere.
     pub(crate) fn pay_sign_type(&self) -> &'static str {
-        "RSA"
+        match &self.0 {
+            Private::Rsa { .. } => "RSA",
+            #[cfg(feature = "gm")]
+            Private::Sm2(_) => "SM2",
+        }
     }
 
-    /// Signs with SHA-256 and PKCS#1 v1.5, as base64. The same message always gives the same text.
+    /// Signs with SHA-256 and PKCS#1 v1.5 (with an SM2 key: SM2 over SM3), as base64. The same message always gives the
+    /// same text.
     pub fn sign(&self, message: &[u8]) -> String {
-        let mut signature = vec![0; self.signing.public_modulus_len()];
-        self.signing
+        let signing = match &self.0 {
+            Private::Rsa { signing, .. } => signing,
+            #[cfg(feature = "gm")]
+            Private::Sm2(key) => return STANDARD.encode(key.sign(message)),
+        };
+        let mut signature = vec![0; signing.public_modulus_len()];
+        signing
             .sign(
                 &RSA_PKCS1_SHA256,
                 &aws_lc_rs::rand::SystemRandom::new(),
@@ -87,7 +115,14 @@ impl MerchantKey {
     /// # Errors
     /// When `id` is neither a serial nor a public-key id.
     pub fn public(&self, id: &str) -> Result<PlatformKey, KeyError> {
-        PlatformKey::from_der(id, self.signing.public_key().as_ref())
+        match &self.0 {
+            Private::Rsa { signing, .. } => PlatformKey::from_der(id, signing.public_key().as_ref()),
+            #[cfg(feature = "gm")]
+            Private::Sm2(key) => {
+                let spki = key.spki().ok_or(KeyError::Rejected("the private key"))?;
+                PlatformKey::from_der(id, &spki)
+            }
+        }
     }
 
     /// The public half, as SPKI in DER.
@@ -95,8 +130,21 @@ impl MerchantKey {
         Ok(self.public("00")?.spki)
     }
 
-    pub(crate) fn opening(&self) -> &OaepPrivateDecryptingKey {
-        &self.opening
+    /// Opens what was sealed for this key: OAEP with SHA-1, or SM2.
+    pub(crate) fn unseal(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let opening = match &self.0 {
+            Private::Rsa { opening, .. } => opening,
+            #[cfg(feature = "gm")]
+            Private::Sm2(key) => return key.open(sealed),
+        };
+        if sealed.len() != opening.key_size_bytes() {
+            return None;
+        }
+        let mut opened = vec![0; opening.min_output_size()];
+        let plaintext = opening.decrypt(&OAEP_SHA1_MGF1SHA1, sealed, &mut opened, None);
+        let length = plaintext.ok()?.len();
+        opened.truncate(length);
+        Some(opened)
     }
 }
 
@@ -139,8 +187,16 @@ pub struct PlatformKey {
     spki: Vec<u8>,
     /// From when on it is used, in Unix seconds; the newest certificate seals.
     effective_from: i64,
-    verifying: ParsedPublicKey,
-    sealing: OaepPublicEncryptingKey,
+    key: Public,
+}
+
+enum Public {
+    Rsa {
+        verifying: ParsedPublicKey,
+        sealing: OaepPublicEncryptingKey,
+    },
+    #[cfg(feature = "gm")]
+    Sm2(Box<crate::gm::PublicKey>),
 }
 
 impl PlatformKey {
@@ -166,6 +222,15 @@ impl PlatformKey {
             Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {}
             _ => check_serial(id)?,
         }
+        #[cfg(feature = "gm")]
+        if let Some(key) = crate::gm::PublicKey::from_der(der) {
+            return Ok(PlatformKey {
+                id: id.to_ascii_uppercase(),
+                spki: key.spki.clone(),
+                effective_from: 0,
+                key: Public::Sm2(Box::new(key)),
+            });
+        }
         let spki: PublicKeyX509Der<'_> = PublicKey::from_der(der)
             .map_err(|_| rejected())?
             .as_der()
@@ -177,8 +242,7 @@ impl PlatformKey {
             id: id.to_ascii_uppercase(),
             spki: spki.as_ref().to_vec(),
             effective_from: 0,
-            verifying,
-            sealing,
+            key: Public::Rsa { verifying, sealing },
         })
     }
 
@@ -202,13 +266,30 @@ impl PlatformKey {
         self.id.starts_with(PUBLIC_KEY_ID)
     }
 
-    /// Whether `signature` is this key's over `message` (SHA-256, PKCS#1 v1.5).
+    /// Whether `signature` is this key's over `message` (SHA-256, PKCS#1 v1.5; with an SM2 key SM2 over SM3). The key
+    /// decides how: what an answer says about its own algorithm is not believed.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.verifying.verify_sig(message, signature).is_ok()
+        match &self.key {
+            Public::Rsa { verifying, .. } => verifying.verify_sig(message, signature).is_ok(),
+            #[cfg(feature = "gm")]
+            Public::Sm2(key) => key.verify(message, signature),
+        }
     }
 
-    pub(crate) fn sealing(&self) -> &OaepPublicEncryptingKey {
-        &self.sealing
+    /// Seals for this key: OAEP with SHA-1, or SM2. An error is the longest text that RSA can seal.
+    pub(crate) fn seal_bytes(&self, plaintext: &[u8]) -> Result<Vec<u8>, usize> {
+        let sealing = match &self.key {
+            Public::Rsa { sealing, .. } => sealing,
+            #[cfg(feature = "gm")]
+            Public::Sm2(key) => return key.seal(plaintext).ok_or(usize::MAX),
+        };
+        let max = sealing.max_plaintext_size(&OAEP_SHA1_MGF1SHA1);
+        if plaintext.len() > max {
+            return Err(max);
+        }
+        let mut sealed = vec![0; sealing.ciphertext_size()];
+        let written = sealing.encrypt(&OAEP_SHA1_MGF1SHA1, plaintext, &mut sealed, None);
+        Ok(written.map_err(|_| max)?.to_vec())
     }
 }
 
@@ -317,7 +398,11 @@ pub enum KeyError {
     #[error("the private key is encrypted; decrypt it first (openssl pkey -in key.pem)")]
     Encrypted,
     /// The key is no RSA key, is shorter than 2048 bits, or is damaged.
-    #[error("{0} is not an RSA key of 2048 to 8192 bits")]
+    #[cfg_attr(
+        feature = "gm",
+        error("{0} is neither an RSA key of 2048 to 8192 bits nor an SM2 key")
+    )]
+    #[cfg_attr(not(feature = "gm"), error("{0} is not an RSA key of 2048 to 8192 bits"))]
     Rejected(&'static str),
     /// The certificate is damaged.
     #[error("the certificate cannot be read")]

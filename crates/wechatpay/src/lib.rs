@@ -71,6 +71,8 @@ mod upload;
 pub mod api;
 pub mod blocking;
 pub mod chain;
+#[cfg(feature = "gm")]
+pub mod gm;
 pub mod notify;
 pub mod pay;
 pub mod seal;

@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::BoxError;
 use crate::keys::{ApiV3Key, PlatformKeys};
-use crate::seal::SealError;
+use crate::seal::{Algorithm, SealError};
 use crate::verify::{VerifyError, verify};
 
 pub use event::{AuthType, Event, MallAuthorization, MallPayment, MallRefund, SecurityEcho, VehicleEntrance};
@@ -103,12 +103,12 @@ pub fn open(
     verify(headers, body, platform, now).map_err(NotifyError::Verify)?;
     let envelope: Envelope = serde_json::from_slice(body).map_err(|source| NotifyError::Shape(source.into()))?;
     let resource = envelope.resource;
-    if resource.algorithm != ALGORITHM {
+    let Some(algorithm) = Algorithm::named(&resource.algorithm) else {
         return Err(NotifyError::Algorithm(resource.algorithm.chars().take(64).collect()));
-    }
+    };
     let associated_data = resource.associated_data.as_deref().unwrap_or_default();
     let plaintext = api_v3_key
-        .open(&resource.nonce, associated_data, &resource.ciphertext)
+        .open_with(algorithm, &resource.nonce, associated_data, &resource.ciphertext)
         .map_err(NotifyError::Open)?;
     Ok(Notification {
         id: envelope.id,
@@ -170,14 +170,12 @@ pub enum NotifyError {
     #[error("the notification does not have the documented shape")]
     Shape(#[source] BoxError),
     /// Its resource is sealed in a way that is not known.
-    #[error("the resource is sealed with {0:?}, only AEAD_AES_256_GCM is known")]
+    #[error("the resource is sealed with {0:?}, which is not known; AEAD_SM4_GCM needs the feature gm")]
     Algorithm(String),
     /// Its resource cannot be opened.
     #[error("the resource cannot be opened; check the APIv3 key")]
     Open(#[source] SealError),
 }
-
-const ALGORITHM: &str = "AEAD_AES_256_GCM";
 
 /// Only what is needed to open it is required; products differ in the rest.
 #[derive(Deserialize)]

@@ -21,7 +21,8 @@ use crate::platform::{self, Because, Held, PlatformError};
 use crate::request::Request;
 use crate::response::{self, Response};
 use crate::retry::{Next, RetryPolicy, Tries};
-use crate::sign::{Caller, Origin};
+use crate::route::Route;
+use crate::sign::{self, Caller, Origin};
 use crate::transport::{FreshConnection, Transport};
 use crate::verify::{self, VerifyError};
 
@@ -114,7 +115,11 @@ impl Sender {
     /// Asks for the platform certificates. Takes no slot: those who hold one may be waiting for this.
     async fn fetch(&self) -> Result<(HeaderMap, Bytes), Error> {
         let deadline = Instant::now() + self.0.total_timeout;
-        let request = Request::new(Method::GET, "/v3/certificates");
+        let route = match self.0.caller.merchant.key().scheme() {
+            sign::SCHEME => Route::new("/v3/certificates"),
+            _ => Route::new("/v3/certificates").query("algorithm_type", "SM2"),
+        };
+        let request = Request::new(Method::GET, route);
         let mut tries = Tries::new(self.0.retry.as_ref(), true);
         let mut fresh = false;
         let reply = loop {
