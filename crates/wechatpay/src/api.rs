@@ -3,4 +3,9 @@
 //! Lives here: one file per product. Does not live here: signing and sending.
 
 pub mod business_circle;
+mod calls;
 pub mod certificates;
+pub mod fields;
+pub mod reminders;
+pub mod security;
+pub mod vehicle;

@@ -9,23 +9,30 @@ use std::fmt;
 use std::ops::Index;
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use serde::Serialize;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::builder;
 use crate::chain::V3;
-use crate::client;
 use crate::error::{Error, TransportError};
 use crate::indexed::Indexed;
-use crate::keys::{Merchant, PlatformKeys};
+use crate::keys::{ApiV3Key, PlatformKeys};
+use crate::merchant::Merchant;
+use crate::notify::{self, Notification, NotifyError};
+use crate::platform::{Because, Platform, PlatformError};
 use crate::request::Request;
 use crate::response::Response;
 use crate::route::Route;
+use crate::seal::Digest;
+use crate::sender;
+use crate::upload::Upload;
+use crate::verify;
 
 /// A call that returns when it is done.
 pub type Call = crate::call::Call<Sender>;
 /// Settings of a blocking client.
-pub type ClientBuilder = client::ClientBuilder<Client>;
+pub type ClientBuilder = builder::ClientBuilder<Client>;
 
 /// Calls APIv3 and waits: signs every request, verifies every answer.
 ///
@@ -38,8 +45,8 @@ pub struct Client {
 
 impl Client {
     /// Starts a client for this merchant, which believes answers signed by these keys.
-    pub fn builder(merchant: Merchant, platform: PlatformKeys) -> ClientBuilder {
-        ClientBuilder::new(merchant, platform)
+    pub fn builder(merchant: Merchant, platform: impl Into<Platform>) -> ClientBuilder {
+        ClientBuilder::new(merchant, platform.into())
     }
 
     /// The pure chain (纯链式): `client.v3().businesscircle().parkings().post(&body)`.
@@ -52,12 +59,53 @@ impl Client {
         Call::new(self.sender.clone(), Route::new(path))
     }
 
+    /// Downloads the file behind an address that a signed answer gave, and checks that it is the one promised.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn download(&self, url: &str, digest: Digest) -> Result<Response, Error> {
+        Call::new(self.sender.clone(), Route::from_url(url)).download(digest)
+    }
+
     /// Sends one request and returns the verified answer.
     ///
     /// # Errors
     /// See [`Error`]: how far the call got decides what to do next.
     pub fn send(&self, request: Request) -> Result<Response, Error> {
         self.sender.send(request)
+    }
+
+    /// The platform keys held at this moment.
+    pub fn platform_keys(&self) -> Arc<PlatformKeys> {
+        self.sender.sender.keys()
+    }
+
+    /// Fetches the platform certificates now, if this client fetches any, and returns what is held then.
+    ///
+    /// # Errors
+    /// As the asynchronous one.
+    pub fn refresh_platform_keys(&self) -> Result<Arc<PlatformKeys>, PlatformError> {
+        let outcome = self.sender.wait(self.sender.sender.refresh(Because::Asked));
+        outcome.unwrap_or_else(|error| Err(PlatformError::Call(Arc::new(error))))?;
+        Ok(self.platform_keys())
+    }
+
+    /// Verifies and opens a notification with the keys and the clock of this client.
+    ///
+    /// # Errors
+    /// As the asynchronous one.
+    pub fn open_notification(
+        &self,
+        api_v3_key: &ApiV3Key,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Notification, NotifyError> {
+        let inner = &self.sender.sender;
+        let keys = match self.sender.wait(inner.keys_for(verify::serial(headers))) {
+            Ok((keys, _)) => keys,
+            Err(_) => inner.keys(),
+        };
+        notify::open(headers, body, &keys, api_v3_key, inner.now())
     }
 
     pub(crate) fn sender(&self) -> &Sender {
@@ -84,23 +132,28 @@ impl fmt::Debug for Client {
 /// The half of a blocking client that sends.
 #[derive(Clone)]
 pub struct Sender {
-    sender: client::Sender,
+    sender: sender::Sender,
     runtime: Arc<OwnRuntime>,
 }
 
 impl Sender {
     pub(crate) fn send(&self, request: Request) -> Result<Response, Error> {
+        self.wait(self.sender.send(request))?
+    }
+
+    /// Waits for an asynchronous step; an error only when no thread can be had for that.
+    fn wait<F: Future<Output: Send> + Send>(&self, step: F) -> Result<F::Output, Error> {
         let runtime = self.runtime.get();
-        let call = || runtime.block_on(self.sender.send(request));
+        let call = || runtime.block_on(step);
         if Handle::try_current().is_err() {
-            return call();
+            return Ok(call());
         }
         std::thread::scope(|scope| {
             let helper = std::thread::Builder::new()
                 .name("wechatpay-blocking".to_owned())
                 .spawn_scoped(scope, call);
             let helper = helper.map_err(|error| self.sender.no_reply(TransportError::Connect(error.into())))?;
-            helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            Ok(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })
     }
 }
@@ -150,6 +203,22 @@ impl Call {
     /// See [`Error`].
     pub fn delete(&self) -> Result<Response, Error> {
         self.sender.send(self.request(Method::DELETE)?)
+    }
+
+    /// Uploads a file: multipart, signed over its `meta`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn upload(&self, upload: &Upload) -> Result<Response, Error> {
+        self.sender.send(self.request(Method::POST)?.upload(upload)?)
+    }
+
+    /// Downloads a file whose answer is not signed by documentation, and checks that it is the one promised.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn download(&self, digest: Digest) -> Result<Response, Error> {
+        self.sender.send(self.request_for_file(digest)?)
     }
 }
 

@@ -6,13 +6,15 @@
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 
-use http::Method;
+use http::header::ACCEPT;
+use http::{HeaderValue, Method};
 use serde::Serialize;
 
-use crate::client::Sender;
 use crate::error::Error;
 use crate::request::Request;
 use crate::route::Route;
+use crate::seal::Digest;
+use crate::sender::Sender;
 
 /// An endpoint with a client behind it: bind, add, then send with a verb.
 ///
@@ -23,6 +25,7 @@ pub struct Call<S = Sender> {
     pub(crate) sender: S,
     route: Route,
     headers: Vec<(String, String)>,
+    repeatable: bool,
 }
 
 impl<S: Clone> Call<S> {
@@ -31,6 +34,7 @@ impl<S: Clone> Call<S> {
             sender,
             route,
             headers: Vec::new(),
+            repeatable: false,
         }
     }
 
@@ -56,6 +60,13 @@ impl<S: Clone> Call<S> {
         call
     }
 
+    /// Says that sending this more than once does no harm; see [`Request::repeatable`].
+    pub fn repeatable(&self) -> Call<S> {
+        let mut call = self.clone();
+        call.repeatable = true;
+        call
+    }
+
     /// Goes on to a segment of the chain's table, binding its variable if it has one.
     pub(crate) fn step(&self, segment: &'static str, variable: Option<(&'static str, String)>) -> Call<S> {
         self.with(|route| {
@@ -68,20 +79,29 @@ impl<S: Clone> Call<S> {
     }
 
     fn with(&self, change: impl FnOnce(Route) -> Route) -> Call<S> {
-        let Call { sender, route, headers } = self.clone();
-        Call {
-            sender,
-            route: change(route),
-            headers,
-        }
+        let mut call = self.clone();
+        call.route = change(call.route);
+        call
     }
 
     /// The request that a verb sends.
     pub(crate) fn request(&self, method: Method) -> Result<Request, Error> {
-        let request = Request::new(method, self.route.clone());
+        let mut request = Request::new(method, self.route.clone());
+        if self.repeatable {
+            request = request.repeatable();
+        }
         self.headers
             .iter()
             .try_fold(request, |request, (name, value)| request.header(name, value))
+    }
+
+    pub(crate) fn request_for_file(&self, digest: Digest) -> Result<Request, Error> {
+        let mut request = self.request(Method::GET)?.unsigned_answer(digest);
+        // A file is not JSON; a header of the call still wins.
+        if !request.headers.contains_key(ACCEPT) {
+            request.headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        }
+        Ok(request)
     }
 
     pub(crate) fn request_with<B: Serialize + ?Sized>(&self, method: Method, body: &B) -> Result<Request, Error> {

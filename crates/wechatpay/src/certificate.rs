@@ -24,16 +24,22 @@ impl Certificate {
         Ok(all.swap_remove(0))
     }
 
+    /// Reads a certificate from DER.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn from_der(der: &[u8]) -> Result<Certificate, KeyError> {
+        x509_cert::Certificate::from_der(der)
+            .map(Certificate)
+            .map_err(KeyError::Certificate)
+    }
+
     pub(crate) fn all_from_pem(pem: impl AsRef<[u8]>) -> Result<Vec<Certificate>, KeyError> {
         let blocks = pem::blocks(pem.as_ref())?;
         let all = blocks
             .iter()
             .filter(|block| block.label == "CERTIFICATE")
-            .map(|block| {
-                x509_cert::Certificate::from_der(&block.der)
-                    .map(Certificate)
-                    .map_err(KeyError::Certificate)
-            })
+            .map(|block| Certificate::from_der(&block.der))
             .collect::<Result<Vec<_>, _>>()?;
         if all.is_empty() {
             Err(KeyError::found("a certificate", &blocks))
@@ -82,7 +88,7 @@ impl Certificate {
             .subject_public_key_info()
             .to_der()
             .map_err(KeyError::Certificate)?;
-        PlatformKey::from_der(&self.serial_no(), &spki)
+        Ok(PlatformKey::from_der(&self.serial_no(), &spki)?.effective_from(self.validity().0))
     }
 }
 

@@ -7,6 +7,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use crate::platform::PlatformError;
 use crate::verify::VerifyError;
 
 /// A cause of any kind.
@@ -25,6 +26,12 @@ pub enum Error {
         path: String,
         /// What is wrong with it.
         source: BoxError,
+    },
+    /// Nothing was sent: no platform key is held, and none could be fetched, so no answer could be believed.
+    #[error("no platform key to verify answers with")]
+    Keys {
+        /// Why none could be fetched.
+        source: PlatformError,
     },
     /// No usable reply. WeChat Pay may or may not have seen the request: see [`Error::is_ambiguous`].
     #[error("no reply from {host}")]
@@ -90,7 +97,8 @@ impl Error {
     pub fn retry(&self) -> Retry {
         match self {
             Error::Build { .. } | Error::Decode { .. } => Retry::Never,
-            Error::Transport { .. } | Error::Verify { .. } => Retry::Later,
+            Error::Keys { source } if !source.passes() => Retry::Never,
+            Error::Keys { .. } | Error::Transport { .. } | Error::Verify { .. } => Retry::Later,
             Error::Api {
                 status,
                 code,
@@ -113,7 +121,7 @@ impl Error {
     /// connection broke or timed out, the answer could not be verified, or the status was a 5xx.
     pub fn is_ambiguous(&self) -> bool {
         match self {
-            Error::Build { .. } | Error::Decode { .. } => false,
+            Error::Build { .. } | Error::Keys { .. } | Error::Decode { .. } => false,
             Error::Transport { source, .. } => source.may_have_been_sent(),
             Error::Verify { .. } => true,
             Error::Api { status, .. } => *status >= 500,
@@ -123,7 +131,7 @@ impl Error {
     /// True when no byte of the request can have reached WeChat Pay: it was not built, or no connection was made.
     pub fn nothing_sent(&self) -> bool {
         match self {
-            Error::Build { .. } => true,
+            Error::Build { .. } | Error::Keys { .. } => true,
             Error::Transport { source, .. } => !source.may_have_been_sent(),
             Error::Verify { .. } | Error::Api { .. } | Error::Decode { .. } => false,
         }
@@ -138,7 +146,11 @@ impl Error {
     pub fn code(&self) -> Option<&str> {
         match self {
             Error::Api { code, .. } => Some(code.as_str()).filter(|code| !code.starts_with(NO_CODE)),
-            Error::Build { .. } | Error::Transport { .. } | Error::Verify { .. } | Error::Decode { .. } => None,
+            Error::Build { .. }
+            | Error::Keys { .. }
+            | Error::Transport { .. }
+            | Error::Verify { .. }
+            | Error::Decode { .. } => None,
         }
     }
 
@@ -146,7 +158,11 @@ impl Error {
     pub fn status(&self) -> Option<u16> {
         match self {
             Error::Api { status, .. } => Some(*status),
-            Error::Build { .. } | Error::Transport { .. } | Error::Verify { .. } | Error::Decode { .. } => None,
+            Error::Build { .. }
+            | Error::Keys { .. }
+            | Error::Transport { .. }
+            | Error::Verify { .. }
+            | Error::Decode { .. } => None,
         }
     }
 
@@ -156,7 +172,7 @@ impl Error {
             Error::Verify { request_id, .. } | Error::Api { request_id, .. } | Error::Decode { request_id, .. } => {
                 Some(request_id.as_str()).filter(|id| *id != NO_REQUEST_ID)
             }
-            Error::Build { .. } | Error::Transport { .. } => None,
+            Error::Build { .. } | Error::Keys { .. } | Error::Transport { .. } => None,
         }
     }
 
@@ -164,7 +180,11 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Error::Api { retry_after, .. } => *retry_after,
-            Error::Build { .. } | Error::Transport { .. } | Error::Verify { .. } | Error::Decode { .. } => None,
+            Error::Build { .. }
+            | Error::Keys { .. }
+            | Error::Transport { .. }
+            | Error::Verify { .. }
+            | Error::Decode { .. } => None,
         }
     }
 
@@ -172,7 +192,11 @@ impl Error {
     pub fn detail(&self) -> Option<&Detail> {
         match self {
             Error::Api { detail, .. } => detail.as_deref(),
-            Error::Build { .. } | Error::Transport { .. } | Error::Verify { .. } | Error::Decode { .. } => None,
+            Error::Build { .. }
+            | Error::Keys { .. }
+            | Error::Transport { .. }
+            | Error::Verify { .. }
+            | Error::Decode { .. } => None,
         }
     }
 
@@ -197,7 +221,15 @@ pub enum TransportError {
     /// The answer did not come in time.
     #[error("no complete answer within {0:?}")]
     Timeout(Duration),
-    /// The connection broke after the request was at least partly sent.
+    /// The connection closed before any byte of the answer came.
+    #[error("{} closed without an answer", if *.reused { "a kept-alive connection" } else { "the connection" })]
+    Closed {
+        /// Whether the connection had served before: servers close idle ones, and a restart closes all.
+        reused: bool,
+        /// How it closed.
+        source: BoxError,
+    },
+    /// The connection broke in the middle of the answer.
     #[error("the connection broke")]
     Broken(#[source] BoxError),
     /// The answer is larger than it may be.

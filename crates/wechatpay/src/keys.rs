@@ -1,15 +1,15 @@
 //! Keys: what signs, what verifies, what decrypts.
 //!
 //! Lives here: reading keys from files' contents, holding them wiped and out of `Debug`, and the bare operations of each.
-//! Does not live here: certificates
-//! (`certificate`), what is signed (`sign`), what is verified (`verify`), sealed data (`seal`). Called by all three.
+//! Does not live here: who owns them (`merchant`), certificates (`certificate`), what is signed (`sign`), what is verified (`verify`), sealed data (`seal`). Called by all three.
 
 use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rsa::{
-    KeyPair, OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey, PublicEncryptingKey, PublicKey,
+    KeyPair, OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey,
+    PublicEncryptingKey, PublicKey,
 };
 use aws_lc_rs::signature::{KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256};
 use base64::Engine as _;
@@ -19,64 +19,20 @@ use zeroize::Zeroizing;
 use crate::certificate::Certificate;
 use crate::pem;
 
-/// Who signs: a merchant (商户) or a service provider (服务商).
-#[derive(Clone)]
-pub struct Merchant {
-    mchid: String,
-    serial_no: String,
-    key: Arc<MerchantKey>,
-}
-
-impl Merchant {
-    /// Puts together the number of the merchant, the serial of its API certificate (商户API证书) and that
-    /// certificate's private key. The serial may be written in lower case.
-    pub fn new(mchid: impl Into<String>, serial_no: impl AsRef<str>, key: MerchantKey) -> Merchant {
-        Merchant {
-            mchid: mchid.into(),
-            serial_no: serial_no.as_ref().to_ascii_uppercase(),
-            key: Arc::new(key),
-        }
-    }
-
-    /// The number of the merchant (商户号).
-    pub fn mchid(&self) -> &str {
-        &self.mchid
-    }
-
-    /// The serial of its API certificate, in upper case.
-    pub fn serial_no(&self) -> &str {
-        &self.serial_no
-    }
-
-    /// The key that signs.
-    pub fn key(&self) -> &MerchantKey {
-        &self.key
-    }
-
-    /// Refuses what would only come back from WeChat Pay as a puzzling 401.
-    pub(crate) fn check(&self) -> Result<(), KeyError> {
-        if self.mchid.is_empty() || self.mchid.len() > 32 || !self.mchid.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(KeyError::Mchid);
-        }
-        check_serial(&self.serial_no)
-    }
-}
-
-impl fmt::Debug for Merchant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Merchant")
-            .field("mchid", &self.mchid)
-            .field("serial_no", &self.serial_no)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The private key of the merchant API certificate (`apiclient_key.pem`): RSA, 2048 bits or more.
 ///
 /// Its memory is wiped on drop.
-pub struct MerchantKey {
-    signing: KeyPair,
-    opening: OaepPrivateDecryptingKey,
+///
+/// With the feature `gm` also an SM2 key (国密).
+pub struct MerchantKey(Private);
+
+enum Private {
+    Rsa {
+        signing: Box<KeyPair>,
+        opening: OaepPrivateDecryptingKey,
+    },
+    #[cfg(feature = "gm")]
+    Sm2(Box<crate::gm::PrivateKey>),
 }
 
 impl MerchantKey {
@@ -101,6 +57,10 @@ impl MerchantKey {
     /// # Errors
     /// When it is neither, or not an RSA key of at least 2048 bits.
     pub fn from_der(der: &[u8]) -> Result<MerchantKey, KeyError> {
+        #[cfg(feature = "gm")]
+        if let Some(key) = crate::gm::PrivateKey::from_der(der) {
+            return Ok(MerchantKey(Private::Sm2(Box::new(key))));
+        }
         let rejected = || KeyError::Rejected("the private key");
         let signing = KeyPair::from_pkcs8(der)
             .or_else(|_| KeyPair::from_der(der))
@@ -108,13 +68,38 @@ impl MerchantKey {
         let pkcs8 = signing.as_der().map_err(|_| rejected())?;
         let opening = PrivateDecryptingKey::from_pkcs8(pkcs8.as_ref()).map_err(|_| rejected())?;
         let opening = OaepPrivateDecryptingKey::new(opening).map_err(|_| rejected())?;
-        Ok(MerchantKey { signing, opening })
+        let signing = Box::new(signing);
+        Ok(MerchantKey(Private::Rsa { signing, opening }))
     }
 
-    /// Signs with SHA-256 and PKCS#1 v1.5, as base64. The same message always gives the same text.
+    /// The Authorization scheme of its signatures.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match &self.0 {
+            Private::Rsa { .. } => crate::sign::SCHEME,
+            #[cfg(feature = "gm")]
+            Private::Sm2(_) => crate::gm::SCHEME,
+        }
+    }
+
+    /// What `signType` of a payment is called. The word for SM2 is documented nowhere.
+    pub(crate) fn pay_sign_type(&self) -> &'static str {
+        match &self.0 {
+            Private::Rsa { .. } => "RSA",
+            #[cfg(feature = "gm")]
+            Private::Sm2(_) => "SM2",
+        }
+    }
+
+    /// Signs with SHA-256 and PKCS#1 v1.5 (with an SM2 key: SM2 over SM3), as base64. The same message always gives the
+    /// same text.
     pub fn sign(&self, message: &[u8]) -> String {
-        let mut signature = vec![0; self.signing.public_modulus_len()];
-        self.signing
+        let signing = match &self.0 {
+            Private::Rsa { signing, .. } => signing,
+            #[cfg(feature = "gm")]
+            Private::Sm2(key) => return STANDARD.encode(key.sign(message)),
+        };
+        let mut signature = vec![0; signing.public_modulus_len()];
+        signing
             .sign(
                 &RSA_PKCS1_SHA256,
                 &aws_lc_rs::rand::SystemRandom::new(),
@@ -130,11 +115,36 @@ impl MerchantKey {
     /// # Errors
     /// When `id` is neither a serial nor a public-key id.
     pub fn public(&self, id: &str) -> Result<PlatformKey, KeyError> {
-        PlatformKey::from_der(id, self.signing.public_key().as_ref())
+        match &self.0 {
+            Private::Rsa { signing, .. } => PlatformKey::from_der(id, signing.public_key().as_ref()),
+            #[cfg(feature = "gm")]
+            Private::Sm2(key) => {
+                let spki = key.spki().ok_or(KeyError::Rejected("the private key"))?;
+                PlatformKey::from_der(id, &spki)
+            }
+        }
     }
 
-    pub(crate) fn opening(&self) -> &OaepPrivateDecryptingKey {
-        &self.opening
+    /// The public half, as SPKI in DER.
+    pub(crate) fn spki_der(&self) -> Result<Vec<u8>, KeyError> {
+        Ok(self.public("00")?.spki)
+    }
+
+    /// Opens what was sealed for this key: OAEP with SHA-1, or SM2.
+    pub(crate) fn unseal(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let opening = match &self.0 {
+            Private::Rsa { opening, .. } => opening,
+            #[cfg(feature = "gm")]
+            Private::Sm2(key) => return key.open(sealed),
+        };
+        if sealed.len() != opening.key_size_bytes() {
+            return None;
+        }
+        let mut opened = vec![0; opening.min_output_size()];
+        let plaintext = opening.decrypt(&OAEP_SHA1_MGF1SHA1, sealed, &mut opened, None);
+        let length = plaintext.ok()?.len();
+        opened.truncate(length);
+        Some(opened)
     }
 }
 
@@ -175,8 +185,18 @@ impl fmt::Debug for ApiV3Key {
 pub struct PlatformKey {
     id: String,
     spki: Vec<u8>,
-    verifying: ParsedPublicKey,
-    sealing: OaepPublicEncryptingKey,
+    /// From when on it is used, in Unix seconds; the newest certificate seals.
+    effective_from: i64,
+    key: Public,
+}
+
+enum Public {
+    Rsa {
+        verifying: ParsedPublicKey,
+        sealing: OaepPublicEncryptingKey,
+    },
+    #[cfg(feature = "gm")]
+    Sm2(Box<crate::gm::PublicKey>),
 }
 
 impl PlatformKey {
@@ -202,6 +222,15 @@ impl PlatformKey {
             Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {}
             _ => check_serial(id)?,
         }
+        #[cfg(feature = "gm")]
+        if let Some(key) = crate::gm::PublicKey::from_der(der) {
+            return Ok(PlatformKey {
+                id: id.to_ascii_uppercase(),
+                spki: key.spki.clone(),
+                effective_from: 0,
+                key: Public::Sm2(Box::new(key)),
+            });
+        }
         let spki: PublicKeyX509Der<'_> = PublicKey::from_der(der)
             .map_err(|_| rejected())?
             .as_der()
@@ -212,9 +241,14 @@ impl PlatformKey {
         Ok(PlatformKey {
             id: id.to_ascii_uppercase(),
             spki: spki.as_ref().to_vec(),
-            verifying,
-            sealing,
+            effective_from: 0,
+            key: Public::Rsa { verifying, sealing },
         })
+    }
+
+    pub(crate) fn effective_from(mut self, unix_seconds: i64) -> PlatformKey {
+        self.effective_from = unix_seconds;
+        self
     }
 
     /// `PUB_KEY_ID_…`, or the certificate's serial in upper case.
@@ -232,13 +266,30 @@ impl PlatformKey {
         self.id.starts_with(PUBLIC_KEY_ID)
     }
 
-    /// Whether `signature` is this key's over `message` (SHA-256, PKCS#1 v1.5).
+    /// Whether `signature` is this key's over `message` (SHA-256, PKCS#1 v1.5; with an SM2 key SM2 over SM3). The key
+    /// decides how: what an answer says about its own algorithm is not believed.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.verifying.verify_sig(message, signature).is_ok()
+        match &self.key {
+            Public::Rsa { verifying, .. } => verifying.verify_sig(message, signature).is_ok(),
+            #[cfg(feature = "gm")]
+            Public::Sm2(key) => key.verify(message, signature),
+        }
     }
 
-    pub(crate) fn sealing(&self) -> &OaepPublicEncryptingKey {
-        &self.sealing
+    /// Seals for this key: OAEP with SHA-1, or SM2. An error is the longest text that RSA can seal.
+    pub(crate) fn seal_bytes(&self, plaintext: &[u8]) -> Result<Vec<u8>, usize> {
+        let sealing = match &self.key {
+            Public::Rsa { sealing, .. } => sealing,
+            #[cfg(feature = "gm")]
+            Public::Sm2(key) => return key.seal(plaintext).ok_or(usize::MAX),
+        };
+        let max = sealing.max_plaintext_size(&OAEP_SHA1_MGF1SHA1);
+        if plaintext.len() > max {
+            return Err(max);
+        }
+        let mut sealed = vec![0; sealing.ciphertext_size()];
+        let written = sealing.encrypt(&OAEP_SHA1_MGF1SHA1, plaintext, &mut sealed, None);
+        Ok(written.map_err(|_| max)?.to_vec())
     }
 }
 
@@ -287,6 +338,20 @@ impl PlatformKeys {
         self
     }
 
+    /// Adds every key of another collection.
+    pub fn and(mut self, others: &PlatformKeys) -> PlatformKeys {
+        self.0.retain(|held| others.0.iter().all(|other| other.id != held.id));
+        self.0.extend(others.0.iter().cloned());
+        self
+    }
+
+    /// The key to seal sensitive fields with: the WeChat Pay public key if it is held, else the newest certificate's.
+    /// Send its id as `Wechatpay-Serial`.
+    pub fn sealing(&self) -> Option<&PlatformKey> {
+        self.public_key()
+            .or_else(|| self.iter().max_by_key(|key| key.effective_from))
+    }
+
     /// The key that an answer names. Serials are hex: case does not matter.
     pub fn find(&self, serial: &str) -> Option<&PlatformKey> {
         self.iter().find(|key| key.id.eq_ignore_ascii_case(serial))
@@ -333,7 +398,11 @@ pub enum KeyError {
     #[error("the private key is encrypted; decrypt it first (openssl pkey -in key.pem)")]
     Encrypted,
     /// The key is no RSA key, is shorter than 2048 bits, or is damaged.
-    #[error("{0} is not an RSA key of 2048 to 8192 bits")]
+    #[cfg_attr(
+        feature = "gm",
+        error("{0} is neither an RSA key of 2048 to 8192 bits nor an SM2 key")
+    )]
+    #[cfg_attr(not(feature = "gm"), error("{0} is not an RSA key of 2048 to 8192 bits"))]
     Rejected(&'static str),
     /// The certificate is damaged.
     #[error("the certificate cannot be read")]
@@ -341,6 +410,17 @@ pub enum KeyError {
     /// The APIv3 key has another length.
     #[error("the APIv3 key must have 32 bytes, this one has {0}")]
     ApiV3KeyLength(usize),
+    /// The certificate was issued for another key.
+    #[error("the certificate {0} was issued for another private key")]
+    OtherKey(String),
+    /// The `.p12` file is damaged, or the password is wrong.
+    #[cfg(feature = "p12")]
+    #[error("the .p12 file cannot be opened: {0}; the password is the mchid unless it was changed")]
+    P12(String),
+    /// The `.p12` file has no key with its certificate.
+    #[cfg(feature = "p12")]
+    #[error("the .p12 file holds no private key with its certificate")]
+    EmptyP12,
     /// A serial is not hex.
     #[error("{0:?} is neither a certificate serial (hex digits) nor a public-key id (PUB_KEY_ID_ and digits)")]
     Serial(String),
@@ -361,7 +441,7 @@ impl KeyError {
 
 const PUBLIC_KEY_ID: &str = "PUB_KEY_ID_";
 
-fn check_serial(serial: &str) -> Result<(), KeyError> {
+pub(crate) fn check_serial(serial: &str) -> Result<(), KeyError> {
     let hex = !serial.is_empty() && serial.len() <= 64 && serial.bytes().all(|b| b.is_ascii_hexdigit());
     if hex {
         Ok(())
@@ -461,27 +541,5 @@ pub(crate) mod tests {
             ApiV3Key::new("0123456789abcdef"),
             Err(KeyError::ApiV3KeyLength(16))
         ));
-    }
-
-    #[test]
-    fn no_debug_shows_a_secret() {
-        let (_, key) = fresh_key();
-        let merchant = Merchant::new("1900000109", "ab01", key);
-        let api_v3 = ApiV3Key::new([b'k'; 32]).unwrap();
-
-        assert_eq!(
-            format!("{merchant:?} {:?} {api_v3:?}", merchant.key()),
-            r#"Merchant { mchid: "1900000109", serial_no: "AB01", .. } MerchantKey(..) ApiV3Key(..)"#
-        );
-    }
-
-    #[test]
-    fn a_merchant_that_wechat_pay_cannot_know_is_refused() {
-        for (mchid, serial) in [("", "AB"), ("19000x", "AB"), ("1900000109", ""), ("1900000109", "AB\"")] {
-            assert!(
-                Merchant::new(mchid, serial, fresh_key().1).check().is_err(),
-                "{mchid} {serial}"
-            );
-        }
     }
 }

@@ -48,35 +48,53 @@
 
 #![warn(missing_docs)]
 
+mod builder;
 mod call;
 mod certificate;
 mod client;
+mod connector;
 mod error;
+mod failover;
 mod indexed;
 mod keys;
+mod merchant;
 mod pem;
+mod platform;
 mod request;
 mod response;
+mod retry;
 mod route;
+mod sender;
 mod transport;
+mod upload;
 
 pub mod api;
 pub mod blocking;
 pub mod chain;
+#[cfg(feature = "gm")]
+pub mod gm;
 pub mod notify;
+pub mod pay;
 pub mod seal;
 pub mod sign;
 pub mod verify;
 
-pub use api::business_circle::{BusinessCircle, FieldError, ParkingState, ParkingStateKind};
+pub use api::business_circle::{BusinessCircle, ParkingState, ParkingStateKind};
+pub use api::fields::{FieldError, Personal};
+pub use builder::ClientBuilder;
 pub use call::Call;
 pub use certificate::Certificate;
-pub use client::{Client, ClientBuilder, Sender, Sending};
+pub use client::{Client, Sending};
 pub use error::{BoxError, Chain, ClockSkew, Detail, Error, Retry, TransportError};
-pub use keys::{ApiV3Key, KeyError, Merchant, MerchantKey, PlatformKey, PlatformKeys};
+pub use keys::{ApiV3Key, KeyError, MerchantKey, PlatformKey, PlatformKeys};
+pub use merchant::Merchant;
+pub use platform::{Platform, PlatformError};
 pub use request::{BodyError, Request};
 pub use response::Response;
+pub use retry::RetryPolicy;
 pub use route::{Route, RouteError};
-pub use seal::SealError;
-pub use transport::{Exchange, Transport};
+pub use seal::{Digest, SealError};
+pub use sender::Sender;
+pub use transport::{Exchange, FreshConnection, Transport};
+pub use upload::Upload;
 pub use verify::VerifyError;

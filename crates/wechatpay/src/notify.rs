@@ -1,21 +1,60 @@
 //! Notifications (回调通知): what WeChat Pay posts to the merchant.
 //!
-//! Lives here: verifying and opening one, and the acknowledgement. Framework-free and pure: headers and body come in as
-//! they were received, time is an argument. Does not live here: what the opened resource means.
+//! Lives here: verifying and opening one, what it tells, and the answers to it. Framework-free and pure: headers and body
+//! come in as they were received, time is an argument. Does not live here: fetching a certificate that is not held yet
+//! ([`Client::open_notification`](crate::Client::open_notification)).
+//!
+//! Acknowledge first and work later: WeChat Pay waits two to five seconds. With axum, where `http` types are answers:
+//!
+//! ```ignore
+//! async fn notified(State(app): State<App>, headers: HeaderMap, body: Bytes) -> http::Response<String> {
+//!     let opened = app.client.open_notification(&app.api_v3_key, &headers, &body).await;
+//!     if opened.is_ok_and(|notification| app.store(notification)) { notify::accepted() } else { notify::refused() }
+//! }
+//! ```
+//!
+//! With actix-web the same two lines end in `HttpResponse::Ok().content_type("application/json").body(ACKNOWLEDGED)`.
 
-use http::HeaderMap;
+mod event;
+mod fee;
+mod replay;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::BoxError;
 use crate::keys::{ApiV3Key, PlatformKeys};
-use crate::seal::SealError;
+use crate::seal::{Algorithm, SealError};
 use crate::verify::{VerifyError, verify};
+
+pub use event::{AuthType, Event, MallAuthorization, MallPayment, MallRefund, SecurityEcho, VehicleEntrance};
+pub use fee::{FeeReply, FeeSignature, StayFee};
+pub use replay::ReplayGuard;
 
 /// The body of a good answer, sent with status 200 within two seconds. Work comes after.
 pub const ACKNOWLEDGED: &str = r#"{"code":"SUCCESS","message":"成功"}"#;
 /// The body of a bad answer, sent with a 4xx or 5xx; WeChat Pay then sends the notification again.
 pub const REFUSED: &str = r#"{"code":"FAIL","message":"失败"}"#;
+
+/// The answer to a notification that was verified and stored: 200 with [`ACKNOWLEDGED`], which satisfies every page.
+pub fn accepted() -> Response<String> {
+    answer(StatusCode::OK, ACKNOWLEDGED)
+}
+
+/// The answer to one that was not: 500 with [`REFUSED`]. WeChat Pay sends it again.
+pub fn refused() -> Response<String> {
+    answer(StatusCode::INTERNAL_SERVER_ERROR, REFUSED)
+}
+
+fn answer(status: StatusCode, body: &str) -> Response<String> {
+    let mut answer = Response::new(body.to_owned());
+    *answer.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, json);
+    answer
+}
 
 /// Opens notifications with the platform keys and the APIv3 key.
 ///
@@ -46,26 +85,39 @@ impl Notifications {
     /// When it is not believed, has another shape, or cannot be opened. Answer with a 4xx or 5xx then; a resend has a new
     /// timestamp and signature.
     pub fn open(&self, headers: &HeaderMap, body: &[u8], now: i64) -> Result<Notification, NotifyError> {
-        verify(headers, body, &self.platform, now).map_err(NotifyError::Verify)?;
-        let envelope: Envelope = serde_json::from_slice(body).map_err(|source| NotifyError::Shape(source.into()))?;
-        let resource = envelope.resource;
-        if resource.algorithm != ALGORITHM {
-            return Err(NotifyError::Algorithm(resource.algorithm.chars().take(64).collect()));
-        }
-        let associated_data = resource.associated_data.as_deref().unwrap_or_default();
-        let plaintext = self
-            .api_v3_key
-            .open(&resource.nonce, associated_data, &resource.ciphertext)
-            .map_err(NotifyError::Open)?;
-        Ok(Notification {
-            id: envelope.id,
-            create_time: envelope.create_time,
-            event_type: envelope.event_type,
-            summary: envelope.summary,
-            original_type: resource.original_type,
-            plaintext,
-        })
+        open(headers, body, &self.platform, &self.api_v3_key, now)
     }
+}
+
+/// As [`Notifications::open`], with the keys as arguments.
+///
+/// # Errors
+/// The same.
+pub fn open(
+    headers: &HeaderMap,
+    body: &[u8],
+    platform: &PlatformKeys,
+    api_v3_key: &ApiV3Key,
+    now: i64,
+) -> Result<Notification, NotifyError> {
+    verify(headers, body, platform, now).map_err(NotifyError::Verify)?;
+    let envelope: Envelope = serde_json::from_slice(body).map_err(|source| NotifyError::Shape(source.into()))?;
+    let resource = envelope.resource;
+    let Some(algorithm) = Algorithm::named(&resource.algorithm) else {
+        return Err(NotifyError::Algorithm(resource.algorithm.chars().take(64).collect()));
+    };
+    let associated_data = resource.associated_data.as_deref().unwrap_or_default();
+    let plaintext = api_v3_key
+        .open_with(algorithm, &resource.nonce, associated_data, &resource.ciphertext)
+        .map_err(NotifyError::Open)?;
+    Ok(Notification {
+        id: envelope.id,
+        create_time: envelope.create_time,
+        event_type: envelope.event_type,
+        summary: envelope.summary,
+        original_type: resource.original_type,
+        plaintext,
+    })
 }
 
 /// A notification that was verified and opened.
@@ -118,14 +170,12 @@ pub enum NotifyError {
     #[error("the notification does not have the documented shape")]
     Shape(#[source] BoxError),
     /// Its resource is sealed in a way that is not known.
-    #[error("the resource is sealed with {0:?}, only AEAD_AES_256_GCM is known")]
+    #[error("the resource is sealed with {0:?}, which is not known; AEAD_SM4_GCM needs the feature gm")]
     Algorithm(String),
     /// Its resource cannot be opened.
     #[error("the resource cannot be opened; check the APIv3 key")]
     Open(#[source] SealError),
 }
-
-const ALGORITHM: &str = "AEAD_AES_256_GCM";
 
 /// Only what is needed to open it is required; products differ in the rest.
 #[derive(Deserialize)]

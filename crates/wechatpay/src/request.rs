@@ -4,13 +4,15 @@
 //! paths (`route`), signing (`sign`). Called by `call` and the typed `api`.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::Error;
 use crate::route::Route;
+use crate::seal::Digest;
+use crate::upload::Upload;
 
 /// One request to any endpoint of APIv3.
 #[derive(Clone)]
@@ -19,6 +21,11 @@ pub struct Request {
     pub(crate) route: Route,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Signed instead of the body: the `meta` of an upload.
+    signed: Option<Bytes>,
+    repeatable: bool,
+    /// Set for the few routes whose answers are not signed by documentation.
+    digest: Option<Digest>,
 }
 
 impl Request {
@@ -29,7 +36,60 @@ impl Request {
             route: route.into(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            signed: None,
+            repeatable: false,
+            digest: None,
         }
+    }
+
+    /// Takes an answer that is not signed, because the documentation says that this route's answers are not: bill and file
+    /// downloads. Its body must have the digest that a signed answer gave for it.
+    ///
+    /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4013053420>, section 6.
+    pub fn unsigned_answer(mut self, digest: Digest) -> Request {
+        self.digest = Some(digest);
+        self
+    }
+
+    pub(crate) fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// Says that sending this more than once does no harm, because the content makes it the same request: it carries a
+    /// number of the merchant's own, for example. GETs and parking states are known to be so.
+    pub fn repeatable(mut self) -> Request {
+        self.repeatable = true;
+        self
+    }
+
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.repeatable
+            || self.method.is_safe()
+            || (self.method == Method::POST
+                && self.route.template().trim_start_matches('/') == "v3/businesscircle/parkings")
+    }
+
+    /// What of the body is signed: all of it, or an upload's `meta`.
+    pub(crate) fn signed_body(&self) -> &[u8] {
+        self.signed.as_ref().unwrap_or(&self.body)
+    }
+
+    /// Gives it a file as `multipart/form-data`; signed is the JSON of its `meta` part alone.
+    ///
+    /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012365335>.
+    ///
+    /// # Errors
+    /// [`Error::Build`] when a name cannot stand in a header.
+    pub fn upload(mut self, upload: &Upload) -> Result<Request, Error> {
+        let path = self.route.template();
+        upload.check().map_err(|source| Error::build(path, source))?;
+        let boundary = upload.boundary();
+        let content_type = HeaderValue::try_from(format!("multipart/form-data;boundary={boundary}"))
+            .map_err(|source| Error::build(path, source))?;
+        self.body = upload.body(&boundary);
+        self.signed = Some(upload.meta.clone());
+        self.headers.insert(CONTENT_TYPE, content_type);
+        Ok(self)
     }
 
     /// Gives it a JSON body.

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ClockSkew, Detail, Error, NO_CODE, NO_REQUEST_ID};
 use crate::keys::PlatformKeys;
+use crate::request::Request;
 use crate::verify::verify;
 
 /// A successful answer whose signature was checked.
@@ -75,12 +76,20 @@ impl std::fmt::Debug for Response {
 
 /// Judges a raw answer. The status comes first: a refusal is reported even when it is unsigned, a success is believed
 /// only with a good signature.
-pub(crate) fn judge(reply: http::Response<Bytes>, keys: &PlatformKeys, now: i64) -> Result<Response, Error> {
-    let (parts, body) = reply.into_parts();
-    let trust = verify(&parts.headers, &body, keys, now);
-    if !parts.status.is_success() {
-        return Err(refusal(parts.status, &parts.headers, &body, trust.is_ok(), now));
+pub(crate) fn judge(
+    reply: http::Response<Bytes>,
+    request: &Request,
+    keys: &PlatformKeys,
+    now: i64,
+) -> Result<Response, Error> {
+    if !reply.status().is_success() {
+        return Err(refused(reply, keys, now));
     }
+    let (parts, body) = reply.into_parts();
+    let trust = match request.digest() {
+        Some(digest) => digest.check(&body),
+        None => verify(&parts.headers, &body, keys, now),
+    };
     match trust {
         Ok(()) => Ok(Response {
             status: parts.status,
@@ -92,6 +101,13 @@ pub(crate) fn judge(reply: http::Response<Bytes>, keys: &PlatformKeys, now: i64)
             source,
         }),
     }
+}
+
+/// The error that a raw answer with another status than 2xx is.
+pub(crate) fn refused(reply: http::Response<Bytes>, keys: &PlatformKeys, now: i64) -> Error {
+    let (parts, body) = reply.into_parts();
+    let verified = verify(&parts.headers, &body, keys, now).is_ok();
+    refusal(parts.status, &parts.headers, &body, verified, now)
 }
 
 /// The documented body of a refusal. Anything may be missing: gateways answer without.
@@ -211,6 +227,7 @@ mod tests {
         }
         judge(
             reply.body(Bytes::from(body.to_owned())).unwrap(),
+            &Request::new(http::Method::GET, "v3/x"),
             &PlatformKeys::new(),
             NOW,
         )

@@ -82,6 +82,24 @@ impl Route {
         self
     }
 
+    /// Adds a query parameter that may be absent.
+    pub(crate) fn query_if(self, name: &str, value: Option<impl Display>) -> Route {
+        match value {
+            Some(value) => self.query(name, value),
+            None => self,
+        }
+    }
+
+    /// Takes path and query of an address that WeChat Pay gave, such as a `download_url`. Its host is left out: requests
+    /// go to the client's own domain, and only there.
+    pub fn from_url(url: &str) -> Route {
+        let path = match url.split_once("://") {
+            Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
+            None => url,
+        };
+        Route::new(path.to_owned())
+    }
+
     /// The path template without values and query, for people: it never holds personal data that was bound.
     pub fn template(&self) -> &str {
         self.template.split(['?', '#']).next().unwrap_or_default()
@@ -318,6 +336,14 @@ mod tests {
         let route = Route::new("v3/{id}/x-{id}").bind("id", "old").bind("id", "new");
 
         assert_eq!(route.resolve().unwrap(), "/v3/new/x-new");
+    }
+
+    #[test]
+    fn an_address_gives_its_path_and_query_only() {
+        let route = Route::from_url("https://api.mch.weixin.qq.com/v3/billdownload/file?token=a%2Fb");
+
+        assert_eq!(route.resolve().unwrap(), "/v3/billdownload/file?token=a%2Fb");
+        assert_eq!(Route::from_url("https://host").resolve(), Err(RouteError::EmptySegment));
     }
 
     #[test]

@@ -4,14 +4,50 @@
 //! around sealed data (`notify`, `api`; the callers).
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rsa::OAEP_SHA1_MGF1SHA1;
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::keys::{ApiV3Key, MerchantKey, PlatformKey};
+use crate::verify::VerifyError;
+
+/// How a callback or a certificate is sealed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Algorithm {
+    Aes256Gcm,
+    #[cfg(feature = "gm")]
+    Sm4Gcm,
+}
+
+impl Algorithm {
+    pub(crate) fn named(name: &str) -> Option<Algorithm> {
+        match name {
+            "AEAD_AES_256_GCM" => Some(Algorithm::Aes256Gcm),
+            #[cfg(feature = "gm")]
+            "AEAD_SM4_GCM" => Some(Algorithm::Sm4Gcm),
+            _ => None,
+        }
+    }
+}
 
 impl ApiV3Key {
+    /// Opens with the algorithm that the envelope names.
+    pub(crate) fn open_with(
+        &self,
+        algorithm: Algorithm,
+        nonce: &str,
+        associated_data: &str,
+        ciphertext_b64: &str,
+    ) -> Result<Vec<u8>, SealError> {
+        match algorithm {
+            Algorithm::Aes256Gcm => self.open(nonce, associated_data, ciphertext_b64),
+            #[cfg(feature = "gm")]
+            Algorithm::Sm4Gcm => {
+                crate::gm::sm4_gcm_open(&crate::gm::sm4_key(self), nonce, associated_data, ciphertext_b64)
+            }
+        }
+    }
+
     /// Opens AES-256-GCM. Nonce and associated data are taken as they stand; the last 16 bytes of the ciphertext are
     /// the tag.
     ///
@@ -51,15 +87,7 @@ impl PlatformKey {
     /// # Errors
     /// When the text is too long: 214 bytes for a key of 2048 bits.
     pub fn seal(&self, plaintext: &str) -> Result<String, SealError> {
-        let key = self.sealing();
-        let max = key.max_plaintext_size(&OAEP_SHA1_MGF1SHA1);
-        let mut sealed = vec![0; key.ciphertext_size()];
-        if plaintext.len() > max {
-            return Err(SealError::TooLong(max));
-        }
-        let sealed = key
-            .encrypt(&OAEP_SHA1_MGF1SHA1, plaintext.as_bytes(), &mut sealed, None)
-            .map_err(|_| SealError::TooLong(max))?;
+        let sealed = self.seal_bytes(plaintext.as_bytes()).map_err(SealError::TooLong)?;
         Ok(STANDARD.encode(sealed))
     }
 }
@@ -70,28 +98,65 @@ impl MerchantKey {
     /// # Errors
     /// When the base64 is wrong, or it was not sealed for this key.
     pub fn open(&self, ciphertext_b64: &str) -> Result<Vec<u8>, SealError> {
-        let refused = SealError::Open("the merchant key");
         let sealed = STANDARD.decode(ciphertext_b64).map_err(|_| SealError::Base64)?;
-        if sealed.len() != self.opening().key_size_bytes() {
-            return Err(refused);
-        }
-        let mut opened = vec![0; self.opening().min_output_size()];
-        let length = match self.opening().decrypt(&OAEP_SHA1_MGF1SHA1, &sealed, &mut opened, None) {
-            Ok(plaintext) => plaintext.len(),
-            Err(_) => return Err(refused),
-        };
-        opened.truncate(length);
-        Ok(opened)
+        self.unseal(&sealed).ok_or(SealError::Open("the merchant key"))
     }
 }
 
 /// The SHA-256 digest in lower-case hex, as uploads and downloads name it.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes)
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(digest(&SHA256, bytes).as_ref())
+}
+
+/// The digest that a signed answer gave for a file: what makes an unsigned download believable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    algorithm: &'static aws_lc_rs::digest::Algorithm,
+    hex: String,
+}
+
+impl Digest {
+    /// A SHA-256 digest in hex.
+    ///
+    /// # Errors
+    /// [`SealError::Digest`] when it is not 64 hex digits.
+    pub fn sha256(hex: impl AsRef<str>) -> Result<Digest, SealError> {
+        Digest::new(&SHA256, hex.as_ref())
+    }
+
+    /// A SHA-1 digest in hex, as bills have it (`hash_type` `SHA1`). It guards against damage and mix-ups; against an
+    /// attacker who found a collision it does not.
+    ///
+    /// # Errors
+    /// [`SealError::Digest`] when it is not 40 hex digits.
+    pub fn sha1(hex: impl AsRef<str>) -> Result<Digest, SealError> {
+        Digest::new(&SHA1_FOR_LEGACY_USE_ONLY, hex.as_ref())
+    }
+
+    fn new(algorithm: &'static aws_lc_rs::digest::Algorithm, hex: &str) -> Result<Digest, SealError> {
+        let digits = algorithm.output_len() * 2;
+        if hex.len() != digits || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(SealError::Digest(digits));
+        }
+        let hex = hex.to_ascii_lowercase();
+        Ok(Digest { algorithm, hex })
+    }
+
+    pub(crate) fn check(&self, body: &[u8]) -> Result<(), VerifyError> {
+        let found = hex(digest(self.algorithm, body).as_ref());
+        if found == self.hex {
+            Ok(())
+        } else {
+            Err(VerifyError::Digest {
+                expected: self.hex.clone(),
+                found,
+            })
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Sealed data that cannot be opened, or data that cannot be sealed.
@@ -107,6 +172,9 @@ pub enum SealError {
     /// It was sealed for another key, or was damaged.
     #[error("it cannot be opened with {0}: it was sealed for another key, or was damaged")]
     Open(&'static str),
+    /// A digest has another form.
+    #[error("the digest must have {0} hex digits")]
+    Digest(usize),
     /// The plaintext is longer than the key can seal.
     #[error("the text is longer than {0} bytes")]
     TooLong(usize),

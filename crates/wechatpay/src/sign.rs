@@ -9,7 +9,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 
 use crate::error::{BoxError, Error};
-use crate::keys::{Merchant, PlatformKeys};
+use crate::merchant::Merchant;
 use crate::request::Request;
 
 /// The Authorization scheme of RSA signatures.
@@ -72,7 +72,7 @@ impl Merchant {
             .key()
             .sign(&request_message(method, path_and_query, timestamp, nonce, body));
         let authorization = Authorization {
-            scheme: SCHEME,
+            scheme: self.key().scheme(),
             mchid: self.mchid(),
             serial_no: self.serial_no(),
             nonce_str: nonce,
@@ -105,40 +105,57 @@ pub(crate) struct Origin {
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) merchant: Merchant,
-    pub(crate) platform: PlatformKeys,
-    pub(crate) origin: Origin,
+    /// Names the key that answers should be signed with: without it a merchant who is moving from certificates to the
+    /// public key gets certificate signatures.
+    pub(crate) answer_key: Option<HeaderValue>,
     pub(crate) user_agent: HeaderValue,
 }
 
 impl Caller {
     /// Signs a request for this moment.
-    pub(crate) fn sign(&self, request: Request, now: i64, nonce: &str) -> Result<http::Request<Bytes>, Error> {
-        let path = request.route.template().to_owned();
-        self.try_sign(request, now, nonce)
-            .map_err(|source| Error::Build { path, source })
+    pub(crate) fn sign(
+        &self,
+        request: &Request,
+        origin: &Origin,
+        now: i64,
+        nonce: &str,
+    ) -> Result<http::Request<Bytes>, Error> {
+        self.try_sign(request, origin, now, nonce)
+            .map_err(|source| Error::build(request.route.template(), source))
     }
 
-    fn try_sign(&self, request: Request, now: i64, nonce: &str) -> Result<http::Request<Bytes>, BoxError> {
+    fn try_sign(
+        &self,
+        request: &Request,
+        origin: &Origin,
+        now: i64,
+        nonce: &str,
+    ) -> Result<http::Request<Bytes>, BoxError> {
         let Request {
             method,
             route,
             headers,
             body,
+            ..
         } = request;
         let target = PathAndQuery::try_from(route.resolve()?)?;
-        let authorization = self
-            .merchant
-            .authorize(method.as_str(), target.as_str(), &now.to_string(), nonce, &body);
-        let mut signed = http::Request::new(body);
-        *signed.method_mut() = method;
+        let authorization = self.merchant.authorize(
+            method.as_str(),
+            target.as_str(),
+            &now.to_string(),
+            nonce,
+            request.signed_body(),
+        );
+        let mut signed = http::Request::new(body.clone());
+        *signed.method_mut() = method.clone();
         *signed.uri_mut() = Uri::builder()
-            .scheme(self.origin.scheme.clone())
-            .authority(self.origin.authority.clone())
+            .scheme(origin.scheme.clone())
+            .authority(origin.authority.clone())
             .path_and_query(target)
             .build()?;
         let has_body = !signed.body().is_empty();
         let out = signed.headers_mut();
-        *out = headers;
+        *out = headers.clone();
         out.entry(ACCEPT)
             .or_insert(HeaderValue::from_static("application/json"));
         out.entry(USER_AGENT).or_insert_with(|| self.user_agent.clone());
@@ -146,11 +163,8 @@ impl Caller {
             out.entry(CONTENT_TYPE)
                 .or_insert(HeaderValue::from_static("application/json"));
         }
-        // Names the key that the answer should be signed with: without it a merchant who is moving from certificates
-        // to the public key gets certificate signatures.
-        if let Some(key) = self.platform.public_key() {
-            out.entry("wechatpay-serial")
-                .or_insert(HeaderValue::from_str(key.id())?);
+        if let Some(key) = &self.answer_key {
+            out.entry("wechatpay-serial").or_insert_with(|| key.clone());
         }
         let mut authorization = HeaderValue::try_from(authorization)?;
         authorization.set_sensitive(true);
@@ -169,15 +183,17 @@ mod tests {
 
     fn caller() -> Caller {
         let key = fresh_key().1;
-        let platform = PlatformKeys::new().with(key.public("PUB_KEY_ID_01").unwrap());
         Caller {
             merchant: Merchant::new("1900000109", "5157f09e", key),
-            platform,
-            origin: Origin {
-                scheme: Scheme::HTTPS,
-                authority: Authority::from_static("api.mch.weixin.qq.com"),
-            },
+            answer_key: Some(HeaderValue::from_static("PUB_KEY_ID_01")),
             user_agent: HeaderValue::from_static("test/1"),
+        }
+    }
+
+    fn origin() -> Origin {
+        Origin {
+            scheme: Scheme::HTTPS,
+            authority: Authority::from_static("api.mch.weixin.qq.com"),
         }
     }
 
@@ -189,7 +205,7 @@ mod tests {
             .query("appid", "wx 1");
 
         let signed = caller
-            .sign(Request::new(Method::GET, route), 1_554_208_460, "593BEC0C")
+            .sign(&Request::new(Method::GET, route), &origin(), 1_554_208_460, "593BEC0C")
             .unwrap();
 
         let target = "/v3/users/o%2F1?x=%41&appid=wx%201";
@@ -220,7 +236,7 @@ mod tests {
             .header("Wechatpay-Serial", "PUB_KEY_ID_02")
             .unwrap();
 
-        let signed = caller().sign(request, 0, "n").unwrap();
+        let signed = caller().sign(&request, &origin(), 0, "n").unwrap();
 
         let header = |name: &str| signed.headers()[name].to_str().unwrap().to_owned();
         assert_eq!(
@@ -237,7 +253,9 @@ mod tests {
     fn a_mistake_in_the_path_names_the_template_and_no_value() {
         let route = Route::new("v3/users/{openid}/{other}").bind("openid", "oUpF8u");
 
-        let error = caller().sign(Request::new(Method::GET, route), 0, "n").unwrap_err();
+        let error = caller()
+            .sign(&Request::new(Method::GET, route), &origin(), 0, "n")
+            .unwrap_err();
 
         assert_eq!(
             crate::error::Chain(&error).to_string(),

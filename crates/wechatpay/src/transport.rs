@@ -8,11 +8,9 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Uri;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -21,8 +19,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls_platform_verifier::BuilderVerifierExt as _;
-use tower_service::Service;
 
+use crate::connector::{Connector, Stage, Trace};
 use crate::error::{BoxError, TransportError};
 
 /// What [`Transport::execute`] gives back.
@@ -37,6 +35,11 @@ pub trait Transport: Send + Sync + 'static {
     fn execute(&self, request: http::Request<Bytes>) -> Exchange<'_>;
 }
 
+/// An extension of a request that must not travel on a connection that has served before: it is the repeat of one that
+/// a kept-alive connection swallowed.
+#[derive(Debug, Clone, Copy)]
+pub struct FreshConnection;
+
 /// Bounds and trust of the default transport.
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -49,10 +52,14 @@ pub(crate) struct Settings {
 
 /// The default transport: HTTP/1.1 over TLS with kept-alive connections.
 pub(crate) struct HyperTransport {
-    client: Client<Deadline<HttpsConnector<HttpConnector>>, Full<Bytes>>,
+    pooled: Http,
+    /// Keeps no connection.
+    fresh: Http,
     request_timeout: Duration,
     max_body: usize,
 }
+
+type Http = Client<Connector<HttpsConnector<HttpConnector>>, Full<Bytes>>;
 
 /// The platform closes idle connections after 8 s; a connection used in its last moment would lose the request.
 const IDLE: Duration = Duration::from_secs(7);
@@ -68,29 +75,32 @@ impl HyperTransport {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
+        let connector = Connector {
+            connector: https,
+            limit: settings.connect_timeout,
+        };
+        let pooled = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(settings.max_idle)
-            .build(Deadline {
-                connector: https,
-                limit: settings.connect_timeout,
-            });
+            .build(connector.clone());
+        let fresh = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(connector);
         Ok(HyperTransport {
-            client,
+            pooled,
+            fresh,
             request_timeout: settings.request_timeout,
             max_body: settings.max_body,
         })
     }
 
     async fn exchange(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, TransportError> {
-        let reply = self.client.request(request.map(Full::new)).await.map_err(|error| {
-            if error.is_connect() {
-                TransportError::Connect(error.into())
-            } else {
-                TransportError::Broken(error.into())
-            }
-        })?;
+        let client = match request.extensions().get::<FreshConnection>() {
+            Some(FreshConnection) => &self.fresh,
+            None => &self.pooled,
+        };
+        let reply = client.request(request.map(Full::new)).await.map_err(no_answer)?;
         let (parts, body) = reply.into_parts();
         let body = Limited::new(body, self.max_body).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
@@ -111,6 +121,24 @@ impl Transport for HyperTransport {
                 Err(_) => Err(TransportError::Timeout(self.request_timeout)),
             }
         })
+    }
+}
+
+/// Tells by what the connection saw how far the request got.
+fn no_answer(error: hyper_util::client::legacy::Error) -> TransportError {
+    if error.is_connect() {
+        return TransportError::Connect(error.into());
+    }
+    let mut extensions = http::Extensions::new();
+    if let Some(connection) = error.connect_info() {
+        connection.get_extras(&mut extensions);
+    }
+    match extensions.get::<Trace>().map(Trace::stage) {
+        Some(Stage::Asked { reused }) => TransportError::Closed {
+            reused,
+            source: error.into(),
+        },
+        Some(Stage::Answering) | None => TransportError::Broken(error.into()),
     }
 }
 
@@ -140,39 +168,6 @@ fn roots(pem: &[u8]) -> Result<rustls::RootCertStore, BoxError> {
         return Err("roots_pem holds no certificate".into());
     }
     Ok(roots)
-}
-
-/// A connector with a deadline over name look-up, TCP and TLS together.
-#[derive(Clone)]
-struct Deadline<C> {
-    connector: C,
-    limit: Duration,
-}
-
-impl<C> Service<Uri> for Deadline<C>
-where
-    C: Service<Uri>,
-    C::Future: Send + 'static,
-    C::Error: Into<BoxError>,
-{
-    type Response = C::Response;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.connector.poll_ready(context).map_err(Into::into)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let limit = self.limit;
-        let connecting = self.connector.call(uri);
-        Box::pin(async move {
-            match tokio::time::timeout(limit, connecting).await {
-                Ok(outcome) => outcome.map_err(Into::into),
-                Err(_) => Err(format!("not connected within {limit:?}").into()),
-            }
-        })
-    }
 }
 
 impl fmt::Debug for HyperTransport {

@@ -72,15 +72,36 @@ pub enum VerifyError {
     /// It names a key that is not held.
     #[error("it is signed with the platform key {0:?}, which is not held")]
     UnknownSerial(String),
+    /// It names a certificate that is not held, and asking for the certificates did not bring it.
+    #[error("it is signed with the platform key {serial:?}, which is not held, and cannot be had: {reason}")]
+    NotFetched {
+        /// The serial that it names.
+        serial: String,
+        /// Why the certificate could not be fetched, in one line.
+        reason: String,
+    },
     /// The signature is not strict base64.
     #[error("the signature is not base64")]
     Base64,
     /// The signature is not that key's over this body.
     #[error("the signature does not match the platform key {0}")]
     Signature(String),
+    /// A download, which is not signed, is not the file that was promised.
+    #[error("the file has the digest {found}, not {expected}")]
+    Digest {
+        /// The digest that a signed answer gave.
+        expected: String,
+        /// The digest of what came.
+        found: String,
+    },
     /// The signature is a deliberately wrong one; ask again.
     #[error("the signature is one of WeChat Pay's probes (WECHATPAY/SIGNTEST/), wrong on purpose")]
     Probe,
+}
+
+/// The serial that an answer or notification names, for looking it up beforehand.
+pub(crate) fn serial(headers: &HeaderMap) -> Option<&str> {
+    header(headers, "Wechatpay-Serial").ok()
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, VerifyError> {

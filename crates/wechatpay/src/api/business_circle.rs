@@ -1,68 +1,85 @@
-//! Smart business circle (智慧商圈).
+//! Smart business circle (智慧商圈): parking states, points, authorisations.
 //!
-//! Lives here: the member parking state (商圈会员停车状态同步) with the checks the documentation allows to make. Does not
-//! live here: whether a state should be reported at all; that is the caller's.
+//! Lives here: its four calls with the checks the documentation allows to make. Does not live here: its notifications
+//! (`notify`), and whether a state should be reported at all; that is the caller's.
 //!
-//! Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012535502>.
+//! Official pages: <https://pay.weixin.qq.com/doc/v3/merchant/4012535502> (parking),
+//! <https://pay.weixin.qq.com/doc/v3/merchant/4012534698> (points),
+//! <https://pay.weixin.qq.com/doc/v3/merchant/4012534848> (authorisation),
+//! <https://pay.weixin.qq.com/doc/v3/merchant/4012534994> (pending points).
 
 use std::fmt;
 
 use http::Method;
 use jiff::Timestamp;
-use jiff::tz::Offset;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use crate::blocking;
-use crate::client::{self, Client};
+use crate::api::calls::{calls, done, post, read};
+use crate::api::fields::{
+    FieldError, Personal, check_not_negative, check_plate, check_prose, check_text, china_time, china_time_ms,
+    lenient_time, masked, open_enum,
+};
 use crate::error::Error;
 use crate::request::Request;
 use crate::response::Response;
+use crate::route::Route;
 
 const PARKINGS: &str = "/v3/businesscircle/parkings";
+const POINTS: &str = "/v3/businesscircle/points/notify";
+const AUTHORIZATIONS: &str = "/v3/businesscircle/user-authorizations/{openid}";
+const COMMIT_STATUS: &str = "/v3/businesscircle/users/{openid}/points/commit_status";
 
-/// The calls of the smart business circle. Made by `client.business_circle()`.
-#[derive(Debug, Clone)]
-pub struct BusinessCircle<S = client::Sender> {
-    sender: S,
-}
-
-impl Client {
-    /// The smart business circle (智慧商圈), typed.
-    pub fn business_circle(&self) -> BusinessCircle {
-        BusinessCircle {
-            sender: self.sender().clone(),
+calls! {
+    /// The smart business circle (智慧商圈), typed. Made by `client.business_circle()`.
+    BusinessCircle from business_circle {
+        /// Tells WeChat Pay that a member's car drove in or out (商圈会员停车状态同步).
+        ///
+        /// Sending the same state again is presumably harmless; the documentation says nothing about it.
+        ///
+        /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012535502>.
+        ///
+        /// # Errors
+        /// [`Error::Build`] with a [`FieldError`] when a field cannot be right; else as every call.
+        fn report_parking(state: &ParkingState) -> Response {
+            post(PARKINGS, state, state.check()),
+            done
         }
-    }
-}
 
-impl blocking::Client {
-    /// The smart business circle (智慧商圈), typed.
-    pub fn business_circle(&self) -> BusinessCircle<blocking::Sender> {
-        BusinessCircle {
-            sender: self.sender().clone(),
+        /// Tells WeChat Pay what a payment earned (商圈会员积分同步), once per payment, on the day of its notification and
+        /// after that was acknowledged.
+        ///
+        /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012534698>.
+        ///
+        /// # Errors
+        /// [`Error::Build`] with a [`FieldError`] when a field cannot be right; else as every call. "Reported already" is
+        /// no error when it is signed: see [`PointsOutcome`].
+        fn notify_points(points: &Points) -> PointsOutcome {
+            post(POINTS, points, points.check()),
+            points_outcome
         }
-    }
-}
 
-impl BusinessCircle {
-    /// Tells WeChat Pay that a member's car drove in or out.
-    ///
-    /// Sending the same state again is presumably harmless; the documentation says nothing about it.
-    ///
-    /// # Errors
-    /// [`Error::Build`] with a [`FieldError`] when a field cannot be right; else as every call.
-    pub async fn report_parking(&self, state: &ParkingState) -> Result<Response, Error> {
-        done(self.sender.send(parking_request(state)?).await?)
-    }
-}
+        /// Asks whether a member has authorised the mall's points (商圈会员积分服务授权状态查询). At most 150 per second.
+        ///
+        /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012534848>.
+        ///
+        /// # Errors
+        /// [`Error::Build`] with a [`FieldError`] when a field cannot be right; else as every call.
+        fn authorization(query: &AuthorizationQuery) -> Authorization {
+            query.request(),
+            read
+        }
 
-impl BusinessCircle<blocking::Sender> {
-    /// Tells WeChat Pay that a member's car drove in or out.
-    ///
-    /// # Errors
-    /// As the asynchronous one.
-    pub fn report_parking(&self, state: &ParkingState) -> Result<Response, Error> {
-        done(self.sender.send(parking_request(state)?)?)
+        /// Asks whether a member has payments of today that can still be handed in (商圈会员待积分状态查询). `None` when
+        /// WeChat Pay answers without a body, as one source says it does.
+        ///
+        /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012534994>.
+        ///
+        /// # Errors
+        /// [`Error::Build`] with a [`FieldError`] when a field cannot be right; else as every call.
+        fn points_commit_status(query: &CommitStatusQuery) -> Option<PointsCommitStatus> {
+            query.request(),
+            commit_status
+        }
     }
 }
 
@@ -106,16 +123,10 @@ impl ParkingState {
         if let Some(sub_mchid) = &self.sub_mchid {
             check_text("sub_mchid", sub_mchid, 32)?;
         }
-        if self.brandid == 0 {
-            return Err(FieldError {
-                field: "brandid",
-                problem: "must be greater than 0".into(),
-            });
-        }
+        check_brandid(self.brandid)?;
         check_text("appid", &self.appid, 32)?;
         check_text("openid", &self.openid, 64)?;
-        check_text("plate_number", &self.plate_number, 32)?;
-        check_plate(&self.plate_number)
+        check_plate(&self.plate_number, 32)
     }
 }
 
@@ -134,91 +145,206 @@ impl fmt::Debug for ParkingState {
     }
 }
 
-/// A field that WeChat Pay would refuse.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} {problem}")]
-pub struct FieldError {
-    /// The field, as the documentation spells it.
-    pub field: &'static str,
-    /// What is wrong with it.
-    pub problem: String,
+/// What one payment in the mall earned.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Points {
+    /// The mall's merchant number; service providers only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub_mchid: Option<String>,
+    /// WeChat Pay's number of the payment, from its notification.
+    pub transaction_id: String,
+    /// The mini-program under which the member authorised.
+    pub appid: String,
+    /// The member under that `appid`.
+    pub openid: Personal,
+    /// Whether the payment earned points. After `false`, WeChat Pay tells nothing about refunds of it.
+    pub earn_points: bool,
+    /// How many; 0 when none.
+    pub increased_points: i64,
+    /// When. Written in China time with milliseconds.
+    #[serde(serialize_with = "china_time_ms")]
+    pub points_update_time: Timestamp,
+    /// Why the payment earned none; required then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_points_remarks: Option<String>,
+    /// The member's points in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_points: Option<i64>,
 }
 
-/// Built from typed, checked values; the JSON writer checks the rest.
-fn parking_request(state: &ParkingState) -> Result<Request, Error> {
-    state.check().map_err(|source| Error::build(PARKINGS, source))?;
-    Request::new(Method::POST, PARKINGS).json(state)
-}
-
-/// 204 is documented. A 200 means the same; anything else, such as 202, does not mean done.
-fn done(response: Response) -> Result<Response, Error> {
-    match response.status() {
-        200 | 204 => Ok(response),
-        status => Err(response.unexpected("204 without a body", format!("the status is {status}"))),
-    }
-}
-
-fn china_time<S: Serializer>(time: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
-    // Fractions are cut, not rounded: a rounded time could lie in the future, which is refused.
-    let whole = Timestamp::from_second(time.as_millisecond().div_euclid(1000)).map_err(serde::ser::Error::custom)?;
-    out.collect_str(&whole.display_with_offset(Offset::constant(8)))
-}
-
-fn check_text(field: &'static str, text: &str, max: usize) -> Result<(), FieldError> {
-    let problem = |problem: String| Err(FieldError { field, problem });
-    if text.is_empty() {
-        return problem("is empty".to_owned());
-    }
-    // Whether the limit counts characters or bytes is not documented; bytes are the safe reading.
-    if text.len() > max {
-        return problem(format!("has {} bytes, at most {max} are allowed", text.len()));
-    }
-    match text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        true => problem("has a blank or a control character in it".to_owned()),
-        false => Ok(()),
-    }
-}
-
-/// The 31 short names of provinces that a plate begins with.
-const PROVINCES: &str = "京津沪渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新";
-
-/// The documented rule. It admits more than real plates, such as the documentation's own 粤B888888.
-fn check_plate(plate: &str) -> Result<(), FieldError> {
-    let problem = |problem: &str| {
-        Err(FieldError {
-            field: "plate_number",
-            problem: problem.to_owned(),
-        })
-    };
-    let mut characters = plate.chars();
-    if !characters.next().is_some_and(|first| PROVINCES.contains(first)) {
-        return problem("must begin with the Chinese short name of a province, such as 粤");
-    }
-    if characters.clone().next().is_none() {
-        return problem("is only a province");
-    }
-    match characters.all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || is_chinese(c)) {
-        true => Ok(()),
-        false => problem("may hold only upper-case letters, digits and Chinese characters after the first one"),
+impl Points {
+    /// Checks what can be checked without WeChat Pay.
+    ///
+    /// # Errors
+    /// The first field that cannot be right.
+    pub fn check(&self) -> Result<(), FieldError> {
+        if let Some(sub_mchid) = &self.sub_mchid {
+            check_text("sub_mchid", sub_mchid, 64)?;
+        }
+        check_text("transaction_id", &self.transaction_id, 64)?;
+        check_text("appid", &self.appid, 128)?;
+        check_text("openid", &self.openid, 64)?;
+        check_not_negative("increased_points", self.increased_points)?;
+        match &self.no_points_remarks {
+            Some(remarks) => check_prose("no_points_remarks", remarks, 128),
+            None if !self.earn_points => Err(FieldError::new(
+                "no_points_remarks",
+                "is needed when no points were earned",
+            )),
+            None => Ok(()),
+        }
     }
 }
 
-fn is_chinese(c: char) -> bool {
-    matches!(c, '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}')
+/// What became of a points report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PointsOutcome {
+    /// WeChat Pay has it.
+    Recorded,
+    /// WeChat Pay had it already, from an earlier try, and says so with its signature.
+    AlreadyRecorded,
 }
 
-/// Keeps a few characters at both ends; a text too short for that is hidden whole.
-fn masked(text: &str, front: usize, back: usize) -> String {
-    let characters: Vec<char> = text.chars().collect();
-    if characters.len() < (front + back) * 2 {
-        return "****".to_owned();
+fn points_outcome(outcome: Result<Response, Error>) -> Result<PointsOutcome, Error> {
+    match done(outcome) {
+        Ok(_) => Ok(PointsOutcome::Recorded),
+        // An unsigned refusal must never be taken for success.
+        Err(Error::Api {
+            verified: true,
+            code,
+            message,
+            ..
+        }) if code == "INVALID_REQUEST" && message.contains("积分已回传") => Ok(PointsOutcome::AlreadyRecorded),
+        Err(error) => Err(error),
     }
-    let end = characters.len() - back;
-    characters[..front]
-        .iter()
-        .chain(&['*'; 4])
-        .chain(&characters[end..])
-        .collect()
+}
+
+/// Whose authorisation is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuthorizationQuery {
+    /// The member under `appid`.
+    pub openid: Personal,
+    /// The mini-program under which the member authorised.
+    pub appid: String,
+    /// The mall's merchant number; service providers only.
+    pub sub_mchid: Option<String>,
+}
+
+impl AuthorizationQuery {
+    /// Checks what can be checked without WeChat Pay.
+    ///
+    /// # Errors
+    /// The first field that cannot be right.
+    pub fn check(&self) -> Result<(), FieldError> {
+        check_text("openid", &self.openid, 64)?;
+        check_text("appid", &self.appid, 128)?;
+        match &self.sub_mchid {
+            Some(sub_mchid) => check_text("sub_mchid", sub_mchid, 64),
+            None => Ok(()),
+        }
+    }
+
+    fn request(&self) -> Result<Request, Error> {
+        self.check().map_err(|source| Error::build(AUTHORIZATIONS, source))?;
+        let route = Route::new(AUTHORIZATIONS)
+            .bind("openid", &*self.openid)
+            .query("appid", &self.appid)
+            .query_if("sub_mchid", self.sub_mchid.as_ref());
+        Ok(Request::new(Method::GET, route))
+    }
+}
+
+/// Whether a member has authorised the mall's points.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct Authorization {
+    /// The member.
+    pub openid: Personal,
+    /// Whether he has.
+    pub authorize_state: AuthorizeState,
+    /// Since when.
+    #[serde(default, deserialize_with = "lenient_time")]
+    pub authorize_time: Option<Timestamp>,
+    /// Until when he had.
+    #[serde(default, deserialize_with = "lenient_time")]
+    pub deauthorize_time: Option<Timestamp>,
+}
+
+/// Whose pending points are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommitStatusQuery {
+    /// The member under `appid`.
+    pub openid: Personal,
+    /// The mall's merchant number; service providers only.
+    pub sub_mchid: Option<String>,
+    /// The brand that belongs to the caller.
+    pub brandid: u64,
+    /// Bound to the brand for ordering.
+    pub appid: String,
+}
+
+impl CommitStatusQuery {
+    /// Checks what can be checked without WeChat Pay.
+    ///
+    /// # Errors
+    /// The first field that cannot be right.
+    pub fn check(&self) -> Result<(), FieldError> {
+        check_text("openid", &self.openid, 128)?;
+        if let Some(sub_mchid) = &self.sub_mchid {
+            check_text("sub_mchid", sub_mchid, 32)?;
+        }
+        check_brandid(self.brandid)?;
+        check_text("appid", &self.appid, 128)
+    }
+
+    fn request(&self) -> Result<Request, Error> {
+        self.check().map_err(|source| Error::build(COMMIT_STATUS, source))?;
+        let route = Route::new(COMMIT_STATUS)
+            .bind("openid", &*self.openid)
+            .query_if("sub_mchid", self.sub_mchid.as_ref())
+            .query("brandid", self.brandid)
+            .query("appid", &self.appid);
+        Ok(Request::new(Method::GET, route))
+    }
+}
+
+fn commit_status(outcome: Result<Response, Error>) -> Result<Option<PointsCommitStatus>, Error> {
+    #[derive(Deserialize)]
+    struct Answer {
+        points_commit_status: Option<PointsCommitStatus>,
+    }
+    let answer = done(outcome)?;
+    if answer.body().is_empty() {
+        return Ok(None);
+    }
+    Ok(answer.json::<Answer>()?.points_commit_status)
+}
+
+open_enum! {
+    /// Whether a member has authorised the mall's points (授权状态).
+    AuthorizeState {
+        /// Never.
+        Unauthorized = "UNAUTHORIZED",
+        /// Yes.
+        Authorized = "AUTHORIZED",
+        /// No longer.
+        Deauthorized = "DEAUTHORIZED",
+    }
+
+    /// Whether there are payments of today to hand in (待积分状态).
+    PointsCommitStatus {
+        /// There are.
+        Pending = "PENDING",
+        /// There are none.
+        Finished = "FINISHED",
+    }
+}
+
+fn check_brandid(brandid: u64) -> Result<(), FieldError> {
+    match brandid {
+        0 => Err(FieldError::new("brandid", "must be greater than 0")),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -286,14 +412,14 @@ mod tests {
                     appid: "a".repeat(33),
                     ..example()
                 },
-                "appid has 33 bytes, at most 32 are allowed",
+                "appid has 33 characters, at most 32 are allowed",
             ),
             (
                 ParkingState {
                     openid: "o".repeat(65),
                     ..example()
                 },
-                "openid has 65 bytes, at most 64 are allowed",
+                "openid has 65 characters, at most 64 are allowed",
             ),
             (
                 ParkingState {
@@ -347,7 +473,7 @@ mod tests {
         ];
 
         for (state, message) in table {
-            let shown = Chain(&parking_request(&state).unwrap_err()).to_string();
+            let shown = Chain(&post(PARKINGS, &state, state.check()).unwrap_err()).to_string();
             assert!(
                 shown.starts_with("could not build the request for /v3/businesscircle/parkings: "),
                 "{shown}"

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::error::BoxError;
 use crate::keys::ApiV3Key;
-use crate::seal::SealError;
+use crate::seal::{Algorithm, SealError};
 
 /// One platform certificate, opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,13 +64,13 @@ fn open_entry(entry: Entry, api_v3_key: &ApiV3Key) -> Result<PlatformCertificate
         expire_time,
         encrypt_certificate: sealed,
     } = entry;
-    if sealed.algorithm != "AEAD_AES_256_GCM" {
+    let Some(algorithm) = Algorithm::named(&sealed.algorithm) else {
         return Err(CertificatesError::Shape(
             format!("the algorithm {:?} is not known", sealed.algorithm).into(),
         ));
-    }
+    };
     let associated_data = sealed.associated_data.as_deref().unwrap_or_default();
-    let opened = api_v3_key.open(&sealed.nonce, associated_data, &sealed.ciphertext);
+    let opened = api_v3_key.open_with(algorithm, &sealed.nonce, associated_data, &sealed.ciphertext);
     let opened = opened.map_err(|source| CertificatesError::Open {
         serial_no: serial_no.clone(),
         source,

@@ -26,26 +26,17 @@ pub(crate) const MCHID: &str = "1900000109";
 pub(crate) const SERIAL_NO: &str = "5157F09EFDC096DE15EBE81A47057A7232F1B8E1";
 pub(crate) const PLATFORM_ID: &str = "PUB_KEY_ID_0119000001092024101100397200000006";
 
-/// How an answer is signed.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Seal {
-    Good,
-    None,
-    Stale,
-    Probe,
-    WrongKey,
-    UnknownSerial,
-}
-
 /// What the server does with the next requests.
 #[derive(Clone)]
 pub(crate) struct Script {
     pub(crate) status: u16,
     pub(crate) body: Bytes,
-    pub(crate) seal: Seal,
-    pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) stall: bool,
     pub(crate) close: bool,
+    /// Closes when a connection is used a second time, as a server that restarts does.
+    pub(crate) close_reused: bool,
+    /// Sends no signature.
+    pub(crate) unsigned: bool,
 }
 
 impl Default for Script {
@@ -53,10 +44,10 @@ impl Default for Script {
         Script {
             status: 204,
             body: Bytes::new(),
-            seal: Seal::Good,
-            headers: Vec::new(),
             stall: false,
             close: false,
+            close_reused: false,
+            unsigned: false,
         }
     }
 }
@@ -81,7 +72,6 @@ pub(crate) struct Server {
 
 struct State {
     platform: MerchantKey,
-    stranger: MerchantKey,
     script: Mutex<Script>,
     arrived: Mutex<Vec<Arrived>>,
     connections: AtomicUsize,
@@ -121,7 +111,6 @@ impl Server {
         let platform_public = platform.public(PLATFORM_ID).unwrap();
         let state = Arc::new(State {
             platform,
-            stranger: key().1,
             script: Mutex::default(),
             arrived: Mutex::default(),
             connections: AtomicUsize::new(0),
@@ -196,6 +185,11 @@ impl Server {
 
     /// Checks the Authorization header the way the documentation tells a server to.
     pub(crate) fn assert_signed(&self, arrived: &Arrived) {
+        self.assert_signed_over(arrived, &arrived.body);
+    }
+
+    /// The same when something else than the body was signed.
+    pub(crate) fn assert_signed_over(&self, arrived: &Arrived, signed: &[u8]) {
         let header = arrived.headers["authorization"].to_str().unwrap();
         let members = header.strip_prefix("WECHATPAY2-SHA256-RSA2048 ").expect("the scheme");
         let member = |name: &str| {
@@ -218,7 +212,7 @@ impl Server {
             member("timestamp"),
             member("nonce_str")
         );
-        let message = [head.as_bytes(), &arrived.body, b"\n"].concat();
+        let message = [head.as_bytes(), signed, b"\n"].concat();
         let signature = STANDARD.decode(member("signature")).unwrap();
         assert!(self.merchant_public.verify(&message, &signature), "{arrived:?}");
     }
@@ -230,7 +224,11 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) {
         tokio::spawn(async move {
             let Ok(stream) = tls.accept(tcp).await else { return };
             state.connections.fetch_add(1, Ordering::SeqCst);
-            let service = service_fn(|request| answer(&state, request));
+            let served = AtomicUsize::new(0);
+            let service = service_fn(|request| {
+                let reused = served.fetch_add(1, Ordering::SeqCst) > 0;
+                answer(&state, request, reused)
+            });
             // Ends with an error when a script closes the connection.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
@@ -249,7 +247,11 @@ impl From<Infallible> for Closed {
     }
 }
 
-async fn answer(state: &State, request: http::Request<Incoming>) -> Result<http::Response<Full<Bytes>>, Closed> {
+async fn answer(
+    state: &State,
+    request: http::Request<Incoming>,
+    reused: bool,
+) -> Result<http::Response<Full<Bytes>>, Closed> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Closed)?.to_bytes();
     state.arrived.lock().unwrap().push(Arrived {
@@ -265,43 +267,26 @@ async fn answer(state: &State, request: http::Request<Incoming>) -> Result<http:
         state.release.notified().await;
     }
     state.in_flight.fetch_sub(1, Ordering::SeqCst);
-    if script.close {
+    if script.close || (script.close_reused && reused) {
         return Err(Closed);
     }
     let mut response = http::Response::builder()
         .status(script.status)
         .header("Request-ID", "08F1-test");
-    for (name, value) in &script.headers {
-        response = response.header(*name, value);
-    }
-    for (name, value) in seal(state, &script) {
+    for (name, value) in seal(state, &script).into_iter().filter(|_| !script.unsigned) {
         response = response.header(name, value);
     }
     Ok(response.body(Full::new(script.body)).unwrap())
 }
 
-fn seal(state: &State, script: &Script) -> Vec<(&'static str, String)> {
-    if script.seal == Seal::None {
-        return Vec::new();
-    }
-    let age = if script.seal == Seal::Stale { 301 } else { 0 };
-    let timestamp = (jiff::Timestamp::now().as_second() - age).to_string();
+fn seal(state: &State, script: &Script) -> [(&'static str, String); 4] {
+    let timestamp = jiff::Timestamp::now().as_second().to_string();
     let message = [timestamp.as_bytes(), b"\nnonce\n", &script.body, b"\n"].concat();
-    let signature = match script.seal {
-        Seal::Probe => format!("WECHATPAY/SIGNTEST/{}", state.platform.sign(&message)),
-        Seal::WrongKey => state.stranger.sign(&message),
-        Seal::Good | Seal::None | Seal::Stale | Seal::UnknownSerial => state.platform.sign(&message),
-    };
-    let serial = if script.seal == Seal::UnknownSerial {
-        SERIAL_NO
-    } else {
-        PLATFORM_ID
-    };
-    vec![
+    [
+        ("Wechatpay-Signature", state.platform.sign(&message)),
         ("Wechatpay-Timestamp", timestamp),
         ("Wechatpay-Nonce", "nonce".to_owned()),
-        ("Wechatpay-Signature", signature),
-        ("Wechatpay-Serial", serial.to_owned()),
+        ("Wechatpay-Serial", PLATFORM_ID.to_owned()),
     ]
 }
 

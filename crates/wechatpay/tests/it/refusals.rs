@@ -1,0 +1,228 @@
+//! Each documented error row (protocol 1.4, 3.5), made to happen by the sandbox, becomes the right typed error.
+
+use serde_json::{Value, json};
+use wechatpay::{Chain, Client, Error, Merchant, MerchantKey, Retry};
+use wechatpay_sandbox::{CertificateState, Fault, MallState, Refusal, Sandbox};
+
+use crate::{PATH, body, builder, client};
+
+/// Status, code and message of the refusal that this body earns.
+async fn refusal(sandbox: &Sandbox, members: Value) -> (String, Error) {
+    let error = client(sandbox)[PATH].post(&body(sandbox, &members)).await.unwrap_err();
+    (line(&error), error)
+}
+
+fn line(error: &Error) -> String {
+    let Error::Api {
+        status, code, message, ..
+    } = error
+    else {
+        panic!("{}", Chain(error))
+    };
+    format!("{status} {code} {message}")
+}
+
+#[tokio::test]
+async fn every_row_about_the_body_names_its_field() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let tomorrow = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24)).to_string();
+    let rows = [
+        ("brandid", json!(null), "业务必填字段brand_id为空"),
+        ("appid", json!(null), "业务必填字段AppID为空"),
+        ("openid", json!(null), "业务必填字段OpenID为空"),
+        ("plate_number", json!(null), "业务必填字段plate_number为空"),
+        ("state", json!(null), "业务必填字段state为空"),
+        ("time", json!(null), "业务必填字段time为空"),
+        ("plate_number", json!("B888888"), "plate_number格式有误"),
+        ("time", json!("2022-06-01 10:43:39"), "time格式有误"),
+        ("time", json!(tomorrow), "time超出取值范围"),
+        ("openid", json!("no openid"), "OpenID有误"),
+        ("appid", json!("wx123"), "AppID有误"),
+        ("sub_mchid", json!("mall"), "sub_mch_code有误"),
+        ("state", json!("in"), "参数错误"),
+    ];
+
+    for (field, value, message) in rows {
+        let (line, error) = refusal(&sandbox, json!({ field: value })).await;
+
+        assert_eq!(line, format!("400 PARAM_ERROR {message}"));
+        assert_eq!(
+            (error.retry(), error.is_ambiguous()),
+            (Retry::Never, false),
+            "{message}"
+        );
+        let detail = error.detail().unwrap();
+        assert_eq!(
+            (detail.field.as_str(), detail.location.as_str()),
+            (&*format!("/{field}"), "body")
+        );
+        assert!(matches!(error, Error::Api { verified: true, .. }));
+    }
+    assert!(sandbox.ledger().parkings().is_empty());
+}
+
+#[tokio::test]
+async fn every_row_about_permission_waits_for_a_person() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let merchant = sandbox.merchant();
+    sandbox.members().belongs_to("o-other", &merchant.appids[1]);
+    let rows = [
+        (json!({ "brandid": 77 }), "mch_id与brand_id关系不匹配"),
+        (json!({ "openid": "o-other" }), "OpenID与AppID不匹配"),
+        (json!({ "appid": "wx0123456789abcdef" }), "brandid与AppID不匹配"),
+        (json!({ "sub_mchid": "1234567890" }), "父子关系不匹配"),
+        (
+            json!({ "sub_mchid": merchant.other_sub_mchid }),
+            "sub_mch_code与brand_id不匹配",
+        ),
+    ];
+
+    for (members, message) in rows {
+        let (line, error) = refusal(&sandbox, members).await;
+        assert_eq!(line, format!("403 NO_AUTH {message}"));
+        assert_eq!((error.retry(), error.is_ambiguous()), (Retry::Never, false));
+    }
+    for (mall, expected) in [
+        (MallState::NotUnique, "403 NO_AUTH brandid无对应的唯一商圈mainid"),
+        (
+            MallState::NotUnique500,
+            "500 SYSTEM_ERROR brandid无对应的唯一商圈mainid",
+        ),
+        (MallState::Missing, "403 NO_AUTH 请求失败，商户号下暂无商圈"),
+    ] {
+        sandbox.set_mall(mall);
+        let (line, error) = refusal(&sandbox, json!({})).await;
+        assert_eq!((line.as_str(), error.retry()), (expected, Retry::Never));
+    }
+}
+
+#[tokio::test]
+async fn rows_that_pass_are_tried_again_later() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let system = |message: &'static str| Fault::Refuse(Refusal::new(500, "SYSTEM_ERROR", message));
+    let rows = [
+        (Fault::SystemError, "500 SYSTEM_ERROR 系统异常，请稍后重试"),
+        (
+            system("系统必填字段source为空"),
+            "500 SYSTEM_ERROR 系统必填字段source为空",
+        ),
+        (
+            system("系统必填字段machine_key为空"),
+            "500 SYSTEM_ERROR 系统必填字段machine_key为空",
+        ),
+        (
+            system("系统必填字段mch_id为空"),
+            "500 SYSTEM_ERROR 系统必填字段mch_id为空",
+        ),
+        (system("保存数据失败"), "500 SYSTEM_ERROR 保存数据失败"),
+        (Fault::BadGateway, "502 HTTP 502 the answer has no body"),
+        (Fault::Unavailable, "503 HTTP 503 the answer has no body"),
+    ];
+
+    for (fault, expected) in rows {
+        sandbox.faults().next(fault);
+        let (line, error) = refusal(&sandbox, json!({})).await;
+        assert_eq!(line, expected);
+        assert_eq!(
+            (error.retry(), error.is_ambiguous()),
+            (Retry::Later, true),
+            "{expected}"
+        );
+    }
+}
+
+/// Another caller than the sandbox's merchant in one respect.
+fn stranger(sandbox: &Sandbox, mchid: &str, serial_no: &str, key_pem: &str) -> Client {
+    let merchant = Merchant::new(mchid, serial_no, MerchantKey::from_pem(key_pem).unwrap());
+    Client::builder(merchant, crate::public_key(sandbox))
+        .base_url(sandbox.base_url())
+        .roots_pem(sandbox.ca_pem())
+        .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn every_401_is_a_refusal_that_came_unsigned() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let other = Sandbox::builder().fresh_keys().start().await.unwrap();
+    let (own, foreign) = (sandbox.merchant(), other.merchant());
+    let wrong_serial = "401 SIGN_ERROR 商户证书序列号有误。请使用签名私钥匹配的证书序列号";
+    let callers = [
+        (
+            stranger(&sandbox, &own.mchid, &foreign.serial_no, &own.private_key_pem),
+            wrong_serial,
+        ),
+        (
+            stranger(&sandbox, "1900000001", &own.serial_no, &own.private_key_pem),
+            wrong_serial,
+        ),
+        (
+            stranger(&sandbox, &own.mchid, &own.serial_no, &foreign.private_key_pem),
+            "401 SIGN_ERROR 错误的签名，导致验签失败。",
+        ),
+    ];
+    for (caller, expected) in callers {
+        let error = caller[PATH].post(&body(&sandbox, &json!({}))).await.unwrap_err();
+        assert_eq!(line(&error), expected);
+        assert_unsigned_and_final(&error);
+    }
+    for (state, expected) in [
+        (CertificateState::ApiV3KeyNotSet, "401 SIGN_ERROR 商户未设置APIv3密钥。"),
+        (CertificateState::NotApplied, "401 SIGN_ERROR 商户未申请过证书。"),
+        (CertificateState::Expired, "401 SIGN_ERROR 商户证书已过期。"),
+        (CertificateState::Revoked, "401 SIGN_ERROR 商户证书已作废。"),
+        (CertificateState::Replaced, "401 SIGN_ERROR 已更换证书，请使用新证书。"),
+    ] {
+        sandbox.set_certificate(state);
+        let (line, error) = refusal(&sandbox, json!({})).await;
+        assert_eq!(line, expected);
+        assert_unsigned_and_final(&error);
+    }
+}
+
+fn assert_unsigned_and_final(error: &Error) {
+    assert!(
+        matches!(
+            error,
+            Error::Api {
+                verified: false,
+                source: None,
+                ..
+            }
+        ),
+        "no talk of clocks: {}",
+        Chain(error)
+    );
+    assert_eq!((error.retry(), error.is_ambiguous()), (Retry::Never, false));
+}
+
+#[tokio::test]
+async fn headers_and_paths_that_do_not_exist_are_refused_before_authentication() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let client = builder(&sandbox).build().unwrap();
+    let valid = body(&sandbox, &json!({}));
+
+    let accept = client
+        .chain(PATH)
+        .header("Accept", "text/html")
+        .post(&valid)
+        .await
+        .unwrap_err();
+    let unknown = client
+        .chain("v3/businesscircle/parking")
+        .post(&valid)
+        .await
+        .unwrap_err();
+    let method = client.chain(PATH).put(&valid).await.unwrap_err();
+
+    assert_eq!(
+        line(&accept),
+        "400 INVALID_REQUEST HTTP 请求不符合微信支付 APIv3 接口规则"
+    );
+    assert_eq!(line(&unknown), "404 HTTP 404 the answer has no body");
+    assert_eq!(line(&method), "405 HTTP 405 the answer has no body");
+    for error in [accept, unknown, method] {
+        assert!(matches!(error, Error::Api { verified: false, .. }));
+        assert_eq!(error.retry(), Retry::Never);
+    }
+}

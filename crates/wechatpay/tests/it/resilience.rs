@@ -1,0 +1,266 @@
+//! What a client does about a bad network: the other domain, a fresh connection, another try, and bounds on all of it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use wechatpay::{Chain, Client, ClientBuilder, Error, RetryPolicy, TransportError};
+use wechatpay_sandbox::{Fault, Sandbox};
+
+use crate::server::{Script, Server, soon};
+use crate::{PATH, body, builder};
+
+fn of(server: &Server) -> ClientBuilder {
+    Client::builder(server.merchant(), server.platform())
+        .base_url(server.url())
+        .roots_pem(&server.ca_pem)
+}
+
+/// An address that takes connections and never says a word.
+fn silent() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+#[tokio::test]
+async fn the_main_domain_going_away_costs_no_call_more_than_its_connect_timeout() {
+    let server = Server::start().await;
+    let (_silent, main) = silent();
+    let client = of(&server)
+        .base_url(main)
+        .backup_url(server.url())
+        .connect_timeout(Duration::from_millis(300))
+        .build()
+        .unwrap();
+
+    let first: Vec<_> = (0..16)
+        .map(|_| {
+            let call = client[PATH].post(&json!({}));
+            tokio::spawn(async move {
+                let started = Instant::now();
+                (call.await, started.elapsed())
+            })
+        })
+        .collect();
+    for call in first {
+        let (outcome, took) = soon(call).await.unwrap();
+        outcome.unwrap();
+        assert!(took < Duration::from_millis(300) * 4, "{took:?}");
+    }
+    let started = Instant::now();
+    for _ in 0..4 {
+        client[PATH].post(&json!({})).await.unwrap();
+    }
+
+    assert!(
+        started.elapsed() < Duration::from_millis(300),
+        "the main domain is left alone"
+    );
+    assert_eq!(server.take_arrived().len(), 20);
+}
+
+#[tokio::test]
+async fn only_a_failure_to_connect_moves_a_call() {
+    let (main, backup) = (Server::start().await, Server::start().await);
+    let client = of(&main)
+        .backup_url(backup.url())
+        .request_timeout(Duration::from_millis(300))
+        .build()
+        .unwrap();
+
+    for script in [
+        Script {
+            status: 503,
+            ..Script::default()
+        },
+        Script {
+            close: true,
+            ..Script::default()
+        },
+        Script {
+            stall: true,
+            ..Script::default()
+        },
+    ] {
+        main.script(script);
+        soon(client["v3/pay"].post(&json!({}))).await.unwrap_err();
+    }
+
+    assert_eq!(main.take_arrived().len(), 3);
+    assert!(backup.take_arrived().is_empty() && backup.connections() == 0);
+}
+
+#[tokio::test]
+async fn both_domains_gone_is_told_as_the_first_failure() {
+    let server = Server::start().await;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let client = of(&server)
+        .base_url(format!("https://{gone}"))
+        .backup_url("https://no-such-host.invalid")
+        .build()
+        .unwrap();
+
+    let error = soon(client[PATH].post(&json!({}))).await.unwrap_err();
+
+    assert!(
+        matches!(&error, Error::Transport { host, source: TransportError::Connect(_) } if *host == gone.to_string()),
+        "{}",
+        Chain(&error)
+    );
+    assert!(error.nothing_sent());
+}
+
+#[tokio::test]
+async fn a_call_swallowed_by_a_stale_connection_is_sent_again_when_that_is_safe() {
+    let server = Server::start().await;
+    let client = of(&server).build().unwrap();
+    client[PATH].post(&json!({})).await.unwrap();
+    server.script(Script {
+        close_reused: true,
+        ..Script::default()
+    });
+
+    let safe = client[PATH].post(&json!({})).await;
+    let arrived = server.take_arrived();
+    let signed_anew = arrived[1].headers["authorization"] != arrived[2].headers["authorization"];
+
+    safe.unwrap();
+    assert_eq!((arrived.len(), server.connections(), signed_anew), (3, 2, true));
+    arrived.iter().for_each(|request| server.assert_signed(request));
+
+    client.chain("v3/x").get().await.unwrap();
+    server.script(Script::default());
+    client.chain("v3/pay").post(&json!({})).await.unwrap();
+    server.script(Script {
+        close_reused: true,
+        ..Script::default()
+    });
+    let error = client.chain("v3/pay").post(&json!({})).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Transport {
+                source: TransportError::Closed { reused: true, .. },
+                ..
+            }
+        ) && error.is_ambiguous(),
+        "{}",
+        Chain(&error)
+    );
+}
+
+#[tokio::test]
+async fn a_cut_on_a_fresh_connection_is_not_repeated_without_the_opt_in() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let valid = body(&sandbox, &json!({}));
+
+    sandbox.faults().next(Fault::DropReplyAfterCommit);
+    let error = builder(&sandbox).build().unwrap()[PATH].post(&valid).await.unwrap_err();
+    assert!(error.is_ambiguous(), "{}", Chain(&error));
+    assert_eq!(sandbox.ledger().len(), 1);
+
+    sandbox.faults().next(Fault::DropReplyAfterCommit);
+    let client = builder(&sandbox).retry(RetryPolicy::new(2)).build().unwrap();
+    client[PATH].post(&valid).await.unwrap();
+    assert_eq!(sandbox.ledger().len(), 3);
+}
+
+#[tokio::test]
+async fn the_opt_in_outlasts_what_passes_and_honours_retry_after() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let quick = RetryPolicy::new(4).pauses(Duration::from_millis(10), Duration::from_millis(20));
+    let client = builder(&sandbox).retry(quick.clone()).build().unwrap();
+    let valid = body(&sandbox, &json!({}));
+
+    for fault in [Fault::SystemError, Fault::Unavailable, Fault::SignatureProbe] {
+        sandbox.faults().next(fault);
+    }
+    client[PATH].post(&valid).await.unwrap();
+    sandbox.faults().next(Fault::RateLimited { retry_after_s: Some(1) });
+    let started = Instant::now();
+    client[PATH].post(&valid).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(1));
+
+    sandbox.faults().next(Fault::RateLimited { retry_after_s: Some(7) });
+    let short = builder(&sandbox)
+        .retry(quick)
+        .total_timeout(Duration::from_secs(3))
+        .build()
+        .unwrap();
+    let started = Instant::now();
+    let error = short[PATH].post(&valid).await.unwrap_err();
+    assert!(error.is_rate_limit() && started.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_done_twice_by_the_opt_in() {
+    let server = Server::start().await;
+    let client = of(&server).retry(RetryPolicy::new(3)).build().unwrap();
+    server.script(Script {
+        close: true,
+        ..Script::default()
+    });
+
+    client.chain("v3/pay").post(&json!({})).await.unwrap_err();
+    assert_eq!(server.take_arrived().len(), 1);
+
+    let quick = RetryPolicy::new(3).pauses(Duration::from_millis(1), Duration::from_millis(1));
+    let client = of(&server).retry(quick).build().unwrap();
+    client.chain("v3/pay").repeatable().post(&json!({})).await.unwrap_err();
+    assert_eq!(server.take_arrived().len(), 3, "marked as safe to repeat");
+}
+
+#[tokio::test]
+async fn the_total_deadline_bounds_a_call_with_all_its_tries() {
+    let server = Server::start().await;
+    server.script(Script {
+        stall: true,
+        ..Script::default()
+    });
+    let client = of(&server)
+        .retry(RetryPolicy::new(9))
+        .total_timeout(Duration::from_millis(300))
+        .build()
+        .unwrap();
+
+    let started = Instant::now();
+    let error = soon(client[PATH].post(&json!({}))).await.unwrap_err();
+
+    assert!(error.is_ambiguous() && started.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_gives_its_slot_back() {
+    let server = Server::start().await;
+    server.script(Script {
+        stall: true,
+        ..Script::default()
+    });
+    let client = of(&server).max_in_flight(1).build().unwrap();
+    let dropped = tokio::spawn(client[PATH].post(&json!({})));
+    while server.most_in_flight() == 0 {
+        tokio::task::yield_now().await;
+    }
+    dropped.abort();
+    assert!(dropped.await.unwrap_err().is_cancelled());
+
+    server.script(Script::default());
+    soon(client[PATH].post(&json!({}))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_1024_callers_at_once_none_fails() {
+    let sandbox = Sandbox::builder().cached_signatures(true).start().await.unwrap();
+    let client = builder(&sandbox).build().unwrap();
+    let valid = body(&sandbox, &json!({}));
+
+    let calls: Vec<_> = (0..1024).map(|_| tokio::spawn(client[PATH].post(&valid))).collect();
+
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(sandbox.ledger().parkings().len(), 1024);
+}
