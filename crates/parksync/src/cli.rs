@@ -3,9 +3,11 @@
 mod config;
 pub mod gate;
 pub(crate) mod members;
+mod outbox;
 pub mod plate;
 mod send;
 mod serve;
+mod visits;
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -139,6 +141,16 @@ enum Command {
         #[command(subcommand)]
         command: members::MembersCommand,
     },
+    /// Look at what waits, is held or died, and send it again
+    Outbox {
+        #[command(subcommand)]
+        command: outbox::OutboxCommand,
+    },
+    /// Tell what became of a car or a member
+    Visits {
+        #[command(subcommand)]
+        command: visits::VisitsCommand,
+    },
     /// Try out messages of gates
     Gate {
         #[command(subcommand)]
@@ -197,6 +209,14 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Members { command } => {
             let config = load(&path)?;
             runtime()?.block_on(members::run(&config, command))
+        }
+        Command::Outbox { command } => {
+            let config = load(&path)?;
+            runtime()?.block_on(outbox::run(&config, command))
+        }
+        Command::Visits { command } => {
+            let config = load(&path)?;
+            runtime()?.block_on(visits::run(&config, command))
         }
         Command::Gate {
             command: GateCommand::Try(arguments),

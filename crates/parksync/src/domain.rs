@@ -8,3 +8,4 @@ pub mod member;
 pub mod plate;
 pub mod presence;
 pub mod rate;
+pub mod story;

@@ -13,4 +13,5 @@ pub mod limits;
 pub mod metrics;
 pub mod service;
 pub mod store;
+pub mod trace;
 pub mod web;

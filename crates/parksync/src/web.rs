@@ -8,6 +8,7 @@ mod gates;
 mod health;
 mod intake;
 mod members;
+mod outbox;
 pub mod pressure;
 mod problem;
 
@@ -106,6 +107,13 @@ pub fn router(web: Web) -> Router {
         .route("/v1/members", get(members::list))
         .route("/v1/members/bind", post(members::bind))
         .route("/v1/members/unbind", post(members::unbind))
+        .route("/v1/outbox", get(outbox::list))
+        .route("/v1/outbox/{id}", get(outbox::show))
+        .route("/v1/outbox/{id}/replay", post(outbox::replay))
+        .route("/v1/holds", get(outbox::holds))
+        .route("/v1/holds/hold", post(outbox::hold))
+        .route("/v1/holds/release", post(outbox::release))
+        .route("/v1/visits/trace", post(outbox::visits))
         .layer(DefaultBodyLimit::max(limits::ADMIN_BODY_BYTES))
         .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| {
             allow(Role::Admin, state, request, next)

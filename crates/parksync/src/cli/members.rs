@@ -72,9 +72,7 @@ pub(super) struct MemberArgs {
 }
 
 pub(super) async fn run(config: &Config, command: MembersCommand) -> Result<Exit, Failure> {
-    let vault = Arc::new(service::vault(config).map_err(start_failure)?);
-    let store = SqliteStore::open(&config.store.path, vault).map_err(|error| start_failure(error.into()))?;
-    let store: Arc<dyn Store> = Arc::new(store);
+    let store = open_store(config)?;
     match command {
         MembersCommand::Import { file, circle } => import(config, store, &file, circle).await,
         MembersCommand::List { circle, json } => list(&*store, circle, json).await,
@@ -110,6 +108,13 @@ pub(super) async fn run(config: &Config, command: MembersCommand) -> Result<Exit
     }
 }
 
+/// Opens the database of the settings, whether or not `serve` runs on it.
+pub(super) fn open_store(config: &Config) -> Result<Arc<dyn Store>, Failure> {
+    let vault = Arc::new(service::vault(config).map_err(start_failure)?);
+    let store = SqliteStore::open(&config.store.path, vault).map_err(|error| start_failure(error.into()))?;
+    Ok(Arc::new(store))
+}
+
 impl MemberArgs {
     fn read(
         &self,
@@ -136,7 +141,7 @@ impl MemberArgs {
     }
 }
 
-fn find_circle<'a>(config: &'a Config, named: Option<&str>) -> Result<&'a Circle, String> {
+pub(super) fn find_circle<'a>(config: &'a Config, named: Option<&str>) -> Result<&'a Circle, String> {
     match named.filter(|name| !name.is_empty()) {
         Some(id) => config
             .circle

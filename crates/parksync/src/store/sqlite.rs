@@ -7,8 +7,10 @@ mod amend;
 mod claims;
 mod lanes;
 mod members;
+mod outbox;
 mod record;
 mod sweep;
+mod trace;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -27,8 +29,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::vault::Vault;
 use super::{
-    Amend, Amended, Bound, ClaimRequest, Counter, GateEvent, Hold, Lease, Member, NeverSent, Recorded, Renewal,
-    Retention, Settled, Store, StoreError, Swept, Unbound,
+    Amend, Amended, Bound, ClaimRequest, Counter, Entry, GateEvent, Hold, Lease, Member, NeverSent, OutboxFilter,
+    Recorded, Renewal, Replay, Retention, Settled, Store, StoreError, Swept, Traced, TracedVisit, Try, Unbound,
 };
 use crate::domain::delivery::Scope;
 use crate::domain::gate::Direction;
@@ -308,6 +310,29 @@ impl Store for SqliteStore {
     async fn release(&self, scope: Scope, name: String) -> Result<bool, StoreError> {
         self.write("release", move |tx| claims::release_by_hand(tx, scope, &name))
             .await
+    }
+
+    async fn outbox(&self, filter: OutboxFilter) -> Result<Vec<Entry>, StoreError> {
+        self.read("list the outbox", move |db, vault| outbox::list(db, vault, &filter))
+            .await
+    }
+
+    async fn message(&self, id: i64) -> Result<Option<(Entry, Vec<Try>)>, StoreError> {
+        self.read("look a message up", move |db, vault| outbox::show(db, vault, id))
+            .await
+    }
+
+    async fn replay(&self, id: i64, force: bool, really: bool, now: Timestamp) -> Result<Replay, StoreError> {
+        self.write("replay a message", move |tx| outbox::replay(tx, id, force, really, now))
+            .await
+    }
+
+    async fn trace(&self, of: Traced) -> Result<Vec<TracedVisit>, StoreError> {
+        self.read("trace visits", move |db, vault| match &of {
+            Traced::Plate(plate) => trace::of_plate(db, vault, plate),
+            Traced::Member(member) => trace::of_member(db, vault, member),
+        })
+        .await
     }
 
     async fn mark_stale(&self, entered_before: Timestamp, lot: String, now: Timestamp) -> Result<u32, StoreError> {

@@ -161,3 +161,67 @@ async fn settings_are_checked_and_printed_without_secrets() {
     assert_eq!(missing.status.code(), Some(3));
     assert!(text(&missing.stderr).contains("hint:"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_outbox_is_looked_at_and_mended_from_the_command_line() {
+    let app = crate::app::TestApp::start().await;
+    app.bind("宁Y00001", "oUpF8uMuAJOM2pxb1Q").await;
+    app.sandbox
+        .faults()
+        .next(Fault::Refuse(Refusal::new(400, "PARAM_ERROR", "plate_number格式有误")));
+    app.gate("宁Y00001", "IN").await;
+    app.settle_all().await;
+    let folder = app.folder.path();
+
+    let dead = text(&parksync(folder, &["outbox", "list", "--state", "dead"]).stdout);
+    assert!(
+        dead.contains("plate_number格式有误") && dead.contains("outbox replay 1"),
+        "{dead}"
+    );
+    assert!(!dead.contains("宁Y00001"), "{dead}");
+    let preview = text(&parksync(folder, &["outbox", "replay", "1"]).stdout);
+    assert!(preview.contains("Add --yes"), "{preview}");
+    assert!(parksync(folder, &["outbox", "replay", "1", "--yes"]).status.success());
+    // The running service finds what another process wrote, by the clock of the machine.
+    app.advance(jiff::SignedDuration::from_hours(7));
+    assert!(
+        app.sandbox
+            .ledger()
+            .wait_for(|ledger| ledger.accepted() == 1, crate::app::PATIENCE)
+            .await
+    );
+    app.settle_all().await;
+    let shown = text(&parksync(folder, &["outbox", "show", "1"]).stdout);
+    assert!(shown.contains("WeChat Pay took it"), "{shown}");
+    let traced = text(&parksync(folder, &["visits", "trace", "宁Y00001"]).stdout);
+    assert!(traced.contains("because a person sent it again"), "{traced}");
+    assert_eq!(parksync(folder, &["outbox", "show", "99"]).status.code(), Some(2));
+    assert!(
+        parksync(folder, &["outbox", "hold", "--circle", "demo-mall", "--reason", "test"])
+            .status
+            .success()
+    );
+    assert!(text(&parksync(folder, &["outbox", "holds"]).stdout).contains("demo-mall"));
+    assert!(text(&parksync(folder, &["outbox", "release", "--circle", "demo-mall"]).stdout).contains("goes on"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_fault() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_parksync"))
+        .args(["plate", "check"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let _ = child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all("粤B12345\n".repeat(10_000).as_bytes());
+    let output = child.wait_with_output().unwrap();
+
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+}

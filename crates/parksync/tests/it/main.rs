@@ -13,3 +13,4 @@ mod delivery;
 mod intake;
 mod kill;
 mod members;
+mod operator;

@@ -29,7 +29,7 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Crossing => "crossing",
             Self::LateBind => "late-bind",
