@@ -160,6 +160,10 @@ pub mod words {
     pub const WRONG_KIND: &str = "wrong-kind";
     /// A member that the format does not have.
     pub const UNKNOWN_FIELD: &str = "unknown-field";
+    /// A member that is there twice.
+    pub const DUPLICATE_FIELD: &str = "duplicate-field";
+    /// Members that contradict one another.
+    pub const WRONG_COMBINATION: &str = "wrong-combination";
     /// More of something than the bound.
     pub const TOO_MUCH: &str = "too-much";
     /// Not the syntax of the format.
@@ -170,8 +174,10 @@ pub mod words {
     pub const DIRECTION_OVERRIDDEN: &str = "direction-overridden";
     /// Note: the sender's two clocks disagree.
     pub const CLOCK_CONFLICT: &str = "clock-conflict";
-    /// Note: the sender's time is impossible, the time of receipt was taken.
+    /// Note: the sender's time is unreadable or impossible, the time of receipt was taken.
     pub const RECEIPT_TIME: &str = "receipt-time";
+    /// Note: the sender's time is more than five minutes in the future.
+    pub const TIME_AHEAD: &str = "time-ahead";
 }
 
 /// What could be made out of an item that is no event: for people, never to be sent.
@@ -192,6 +198,13 @@ pub struct Seen {
 pub enum Item {
     /// A car crossed the gate.
     Event(Read),
+    /// An earlier record of the same sender was wrong.
+    Amend {
+        /// The sender's id of that record. A visit record has one id for both its crossings.
+        record_id: String,
+        /// The plate that it should have had; `None` when the car did not cross at all.
+        plate: Option<Plate>,
+    },
     /// Nothing to do with cars crossing: acknowledge and forget.
     Ignored {
         /// What it is.
@@ -229,6 +242,8 @@ pub enum Item {
 pub struct Note {
     /// Index into `Parsed::items`.
     pub item: usize,
+    /// The member of the message that it is about.
+    pub field: &'static str,
     /// A short stable word.
     pub word: &'static str,
     /// A sentence for people.
@@ -307,6 +322,12 @@ impl Malformed {
     /// Names the place, never the value: serde's own text may quote a plate.
     fn json(error: &serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
+        // serde_json has no other word for it.
+        if error.to_string().starts_with("recursion limit exceeded") {
+            let sentence =
+                format!("JSON nested too deep from line {line} column {column} on; a message needs a few levels");
+            return Self::new("body", words::TOO_MUCH, sentence);
+        }
         match error.classify() {
             serde_json::error::Category::Data => Self::new(
                 "body",

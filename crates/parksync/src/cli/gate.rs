@@ -176,6 +176,13 @@ impl<'a> Line<'a> {
                 ..Self::default()
             }
             .with_read(read),
+            Item::Amend { record_id, plate } => Self {
+                class: "amend",
+                reason: Some(if plate.is_some() { "corrected" } else { "cancelled" }),
+                plate: plate.as_ref().map(Plate::expose),
+                record_id: Some(record_id),
+                ..Self::default()
+            },
             Item::Ignored { reason } => Self::with_reason("ignored", reason),
             Item::NoPlate { reason, seen } => Self::with_reason("no-plate", reason).with_seen(seen),
             Item::Held {
@@ -300,6 +307,36 @@ mod tests {
         assert_eq!(
             (&lines[4]["class"], &lines[4]["field"]),
             (&json!("rejected"), &json!("tiem"))
+        );
+    }
+
+    #[test]
+    fn visits_amendments_and_clocks_that_run_ahead_are_shown() {
+        let body = r#"[
+            { "plate": "粤B12345", "in_time": "2025-12-31T15:30:00+08:00", "out_time": "2026-01-01T09:00:00+08:00" },
+            { "cancels": "r1" },
+            { "corrects": "r1", "plate": "粤B54321" }
+        ]"#;
+
+        let (_, lines) = tried(Format::Generic, None, None, body);
+
+        assert_eq!(lines.len(), 4);
+        assert_eq!((&lines[0]["state"], &lines[0]["notes"]), (&json!("IN"), &Value::Null));
+        assert_eq!(
+            (&lines[1]["state"], &lines[1]["time"], &lines[1]["notes"]),
+            (
+                &json!("OUT"),
+                &json!("2026-01-01T09:00:00+08:00"),
+                &json!(["time-ahead"])
+            )
+        );
+        assert_eq!(
+            lines[2],
+            json!({ "class": "amend", "reason": "cancelled", "record_id": "r1" })
+        );
+        assert_eq!(
+            lines[3],
+            json!({ "class": "amend", "reason": "corrected", "plate": "粤B54321", "record_id": "r1" })
         );
     }
 

@@ -83,6 +83,7 @@ fn made_of(lot: &str, content_type: &str, body: &str) -> String {
     match ingest::parse(format, &message, &source).map(|parsed| parsed.items.into_iter().next()) {
         Ok(Some(Item::Event(read))) => format!("{} {}", read.plate, read.state),
         Ok(Some(Item::Ignored { reason })) => format!("ignored: {}", reason.word),
+        Ok(Some(Item::Amend { .. })) => "amends a record".to_owned(),
         Ok(Some(Item::NoPlate { .. })) => "no plate read".to_owned(),
         Ok(Some(Item::Held { reason, .. } | Item::Rejected { reason, .. })) => reason.word.to_owned(),
         Ok(None) | Err(_) => "not understood".to_owned(),

@@ -315,13 +315,24 @@ fn check_part(part: &str) -> Checked {
     }
     for candidate in &candidates {
         let repaired = text::letters_to_digits(candidate);
-        if let Some(Fit::Sendable(kind)) = shape::fit(&repaired) {
-            return Checked::with_plate(Verdict::Repaired, &repaired, Some(kind), why::LETTERS_REPAIRED);
+        match shape::fit(&repaired) {
+            Some(Fit::Sendable(kind)) => {
+                return Checked::with_plate(Verdict::Repaired, &repaired, Some(kind), why::LETTERS_REPAIRED);
+            }
+            Some(Fit::Placeholder) => return Checked::without_plate(Verdict::Reject, why::PLACEHOLDER),
+            Some(Fit::NotForWechat(_)) | None => {}
         }
     }
     for candidate in &candidates {
-        if let Some((kind, why)) = shape::doubt(candidate) {
-            return Checked::with_plate(Verdict::Review, candidate, kind, why);
+        match shape::doubt(candidate) {
+            // No serial has an O or an I, so a loose plate with them is nobody's: the person, the binding and the key of
+            // deduplication see it with digits. It stays doubtful, because a loose plate is that even when it was read
+            // well; and 粤B0D1234 may as well have been 粤BDD1234.
+            Some((kind @ Some(Kind::Loose), why)) => {
+                return Checked::with_plate(Verdict::Review, &text::letters_to_digits(candidate), kind, why);
+            }
+            Some((kind, why)) => return Checked::with_plate(Verdict::Review, candidate, kind, why),
+            None => {}
         }
     }
     let plain = text::without_separators(&upper);

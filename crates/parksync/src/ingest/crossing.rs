@@ -3,10 +3,10 @@
 //! The same for every sender. Gates are judged leniently: a garbled plate matches no member and harms nobody. Called by
 //! the formats.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::gate::{Direction, Read, TimeSource};
-use crate::domain::plate::{self, Verdict, why};
+use crate::domain::plate::{self, Plate, Verdict, why};
 
 use super::times::{self, Told};
 use super::{Item, Note, Reason, Seen, Source, words};
@@ -38,9 +38,29 @@ pub(super) struct Crossing<'a> {
 /// Ids longer than this are no ids.
 const LONGEST_ID: usize = 200;
 
-/// An id if it is usable as one.
-pub(super) fn id(text: String) -> Option<String> {
-    (!text.trim().is_empty() && text.len() <= LONGEST_ID).then_some(text)
+/// The sender's time may be this far ahead of ours before it is worth a word. The store waits for such a time and
+/// replaces a later one.
+const AHEAD_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// An id if it is usable as one. Control characters are what C strings and serial lines leave in it.
+pub(super) fn id(text: &str) -> Option<String> {
+    if text.len() > LONGEST_ID {
+        return None;
+    }
+    let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+    let clean = clean.trim();
+    (!clean.is_empty()).then(|| clean.to_owned())
+}
+
+/// A plate that may stand in place of a wrong one. A doubtful one is good enough: it leads to a call only where a member
+/// bound exactly this plate.
+pub(super) fn usable_plate(text: &str) -> Result<Plate, Reason> {
+    let checked = plate::check(text);
+    match (checked.verdict, checked.plate) {
+        (Verdict::Ok | Verdict::Repaired | Verdict::Review, Some(plate)) => Ok(plate),
+        (Verdict::Ok | Verdict::Repaired | Verdict::Review, None)
+        | (Verdict::OkNosync | Verdict::NoPlate | Verdict::Reject, _) => Err(plate_reason(checked.why)),
+    }
 }
 
 /// Judges a crossing. The notes carry item 0; a batch renumbers them.
@@ -107,6 +127,7 @@ pub(super) fn judge(
             if overridden {
                 notes.push(Note {
                     item: 0,
+                    field: crossing.state_field,
                     word: words::DIRECTION_OVERRIDDEN,
                     sentence: "the message says the other direction; the gate's configured one was taken",
                 });
@@ -135,9 +156,20 @@ fn settle_time(
     let unreadable = || {
         Reason::new(
             words::TIME_UNREADABLE,
-            "the time is neither RFC 3339 nor a local date and time",
+            "the time is none that this format has; check how the sender writes it",
         )
     };
+    // Cameras mean well and lose their clocks; a record that is hours old has no use for the time of receipt.
+    let lenient = !crossing.strict_time && !crossing.replayed;
+    let mut note = |word, sentence| {
+        notes.push(Note {
+            item: 0,
+            field: crossing.time_field,
+            word,
+            sentence,
+        });
+    };
+    let lost = "the sender's time is unreadable or impossible; the time of receipt was taken";
     let at = match crossing.time {
         Told::At(at) => at,
         Told::Local(local) => {
@@ -147,7 +179,6 @@ fn settle_time(
             };
             times::in_zone(local, zone).ok_or_else(unreadable)?
         }
-        // The time of receipt says nothing about a record that is hours old.
         Told::Missing if crossing.replayed => {
             return Err(Reason::new(
                 words::TIME_MISSING,
@@ -155,21 +186,25 @@ fn settle_time(
             ));
         }
         Told::Missing => return Ok((received_at, TimeSource::Receipt)),
+        Told::Unreadable if lenient => {
+            note(words::RECEIPT_TIME, lost);
+            return Ok((received_at, TimeSource::Receipt));
+        }
         Told::Unreadable => return Err(unreadable()),
     };
     if times::is_plausible(at) {
+        if at.duration_since(received_at) > AHEAD_TOLERANCE {
+            let sentence = "the time is in the future; the time of receipt is taken when it is stored";
+            note(words::TIME_AHEAD, sentence);
+        }
         return Ok((at, TimeSource::Sender));
     }
-    if crossing.strict_time || crossing.replayed {
-        let sentence = "the time is before 2010 or after 2099; check the sender's clock and the unit";
-        return Err(Reason::new(words::TIME_IMPLAUSIBLE, sentence));
+    if lenient {
+        note(words::RECEIPT_TIME, lost);
+        return Ok((received_at, TimeSource::Receipt));
     }
-    notes.push(Note {
-        item: 0,
-        word: words::RECEIPT_TIME,
-        sentence: "the sender's clock is impossible; the time of receipt was taken",
-    });
-    Ok((received_at, TimeSource::Receipt))
+    let sentence = "the time is before 2010 or after 2099; check the sender's clock and the unit";
+    Err(Reason::new(words::TIME_IMPLAUSIBLE, sentence))
 }
 
 /// What each word of `plate::why` means to the person who runs the gate.
@@ -226,7 +261,9 @@ mod tests {
     fn rejection(item: &Item) -> Option<(&str, &'static str)> {
         match item {
             Item::Rejected { field, reason, .. } => Some((field, reason.word)),
-            Item::Event(_) | Item::Ignored { .. } | Item::NoPlate { .. } | Item::Held { .. } => None,
+            Item::Event(_) | Item::Amend { .. } | Item::Ignored { .. } | Item::NoPlate { .. } | Item::Held { .. } => {
+                None
+            }
         }
     }
 

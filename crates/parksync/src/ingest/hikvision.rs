@@ -4,6 +4,7 @@
 //! relative to the camera, so in or out is the gate's configuration. Other alerts (motion, video loss) come to the same
 //! URL. Document types are refused: no camera sends one, and entities are how XML grows in memory.
 
+use jiff::civil::DateTime;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
@@ -11,10 +12,13 @@ use super::crossing::{self, Crossing};
 use super::times::Told;
 use super::{Malformed, Message, Parsed, Reply, Source, multipart, text_of, words};
 
+const ROOT: &str = "EventNotificationAlert";
+
 /// No alert comes near these.
 const LONGEST_XML: usize = 1024 * 1024;
 const DEEPEST: usize = 32;
-const LONGEST_TEXT: usize = 512;
+/// Text beyond this is cut. It is more than any plate, so that a cut one is still too long to be one.
+const LONGEST_TEXT: usize = 4096;
 
 /// An alert needs no more than this: a device that cannot parse an answer takes it as well.
 const REPLY: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ResponseStatus version=\"2.0\" \
@@ -27,6 +31,7 @@ struct Alert {
     event_type: Option<String>,
     event_state: Option<String>,
     date_time: Option<String>,
+    abs_time: Option<String>,
     mac_address: Option<String>,
     device_uuid: Option<String>,
     ip_address: Option<String>,
@@ -61,26 +66,28 @@ pub(super) fn parse(message: &Message<'_>, source: &Source) -> Result<Parsed, Ma
     let device = [alert.mac_address, alert.device_uuid, alert.ip_address]
         .into_iter()
         .flatten()
-        .find_map(crossing::id);
+        .find_map(|id| crossing::id(&id));
     // The same UUID with another device is another record; one that is all the same character is a filled field.
     let record_id = alert
         .uuid
         .filter(|uuid| uuid.len() >= 8 && uuid.bytes().any(|b| b != uuid.as_bytes()[0]));
-    let record_id = record_id.and_then(|uuid| crossing::id(format!("{}/{uuid}", device.as_deref().unwrap_or("-"))));
+    let record_id = record_id.and_then(|uuid| crossing::id(&format!("{}/{uuid}", device.as_deref().unwrap_or("-"))));
+    let replayed = alert
+        .retransmission
+        .is_some_and(|text| text.eq_ignore_ascii_case("true") || text == "1");
+    let (time, time_field) = time(alert.date_time.as_deref(), alert.abs_time.as_deref(), replayed, source);
     let plate = alert.license_plate.or(alert.original_plate).unwrap_or_default();
     let crossing = Crossing {
         plate: &plate,
         plate_field: "ANPR/licensePlate",
         state: None,
         state_field: "direction",
-        time: alert.date_time.as_deref().map_or(Told::Missing, Told::from_text),
-        time_field: "dateTime",
+        time,
+        time_field,
         strict_time: false,
         record_id,
         device,
-        replayed: alert
-            .retransmission
-            .is_some_and(|text| text.eq_ignore_ascii_case("true") || text == "1"),
+        replayed,
     };
     Ok(Parsed::one(
         crossing::judge(crossing, source, message.received_at, Vec::new()),
@@ -88,15 +95,50 @@ pub(super) fn parse(message: &Message<'_>, source: &Source) -> Result<Parsed, Ma
     ))
 }
 
-/// The XML of the message: the body, or the part of it that is XML.
+/// The time of the alert and the member that says it. Older firmware leaves `dateTime` out; then the first picture has the
+/// wall clock. Without a zone that is no worse than silence, unless the record is hours old and needs it.
+fn time(date_time: Option<&str>, abs_time: Option<&str>, replayed: bool, source: &Source) -> (Told, &'static str) {
+    match (date_time, abs_time.and_then(wall_clock)) {
+        (None, Some(local)) if source.zone.is_some() || replayed => (Told::Local(local), "absTime"),
+        (date_time, _) => (date_time.map_or(Told::Missing, Told::from_text), "dateTime"),
+    }
+}
+
+/// `20240119111719654`: date, time and milliseconds, which some firmware leaves out.
+fn wall_clock(text: &str) -> Option<DateTime> {
+    if !text.bytes().all(|b| b.is_ascii_digit()) || !matches!(text.len(), 14 | 17) {
+        return None;
+    }
+    let part = |from: usize, to: usize| text.get(from..to)?.parse::<i16>().ok();
+    let small = |from: usize, to: usize| i8::try_from(part(from, to)?).ok();
+    let millis = if text.len() == 17 { part(14, 17)? } else { 0 };
+    DateTime::new(
+        part(0, 4)?,
+        small(4, 6)?,
+        small(6, 8)?,
+        small(8, 10)?,
+        small(10, 12)?,
+        small(12, 14)?,
+        i32::from(millis) * 1_000_000,
+    )
+    .ok()
+}
+
+/// The XML of the message: the body, or the part of it that is an alert. Without one, any XML, to say what is wrong with it.
 fn xml_of<'a>(message: &Message<'a>) -> Result<&'a [u8], Malformed> {
     let xml = match multipart::parts(message) {
         None => message.body,
-        Some(parts) => parts?
-            .into_iter()
-            .map(|part| part.body)
-            .find(|body| is_xml(body))
-            .ok_or_else(|| Malformed::new("body", words::MISSING, "no part of the form is XML"))?,
+        Some(parts) => {
+            let parts: Vec<&[u8]> = parts?
+                .into_iter()
+                .map(|part| part.body)
+                .filter(|body| is_xml(body))
+                .collect();
+            let alert = parts.iter().copied().find(|body| is_alert(body));
+            alert
+                .or(parts.first().copied())
+                .ok_or_else(|| Malformed::new("body", words::MISSING, "no part of the form is XML"))?
+        }
     };
     if !is_xml(xml) {
         return Err(Malformed::new(
@@ -116,6 +158,27 @@ fn is_xml(body: &[u8]) -> bool {
         .unwrap_or(body)
         .trim_ascii_start()
         .starts_with(b"<")
+}
+
+/// Whether the root element is an alert, whatever comes behind it.
+fn is_alert(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii_start();
+    let mut reader = Reader::from_reader(body);
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(tag) | Event::Empty(tag)) => return tag.local_name().as_ref() == ROOT.as_bytes(),
+            Ok(Event::End(_) | Event::Eof) | Err(_) => return false,
+            Ok(
+                Event::Text(_)
+                | Event::CData(_)
+                | Event::Comment(_)
+                | Event::Decl(_)
+                | Event::PI(_)
+                | Event::DocType(_)
+                | Event::GeneralRef(_),
+            ) => {}
+        }
+    }
 }
 
 fn read(xml: &str) -> Result<Alert, Malformed> {
@@ -180,12 +243,12 @@ fn read(xml: &str) -> Result<Alert, Malformed> {
 
 /// Checks an element on the way in.
 fn enter(alert: &mut Alert, path: &[String], name: &str) -> Result<(), Malformed> {
-    if path.is_empty() && name != "EventNotificationAlert" {
+    if path.is_empty() && name != ROOT {
         let sentence = match name {
             "Plates" => "this is the answer to a query of stored plates; set the camera to send events instead",
             _ => "the root element is not EventNotificationAlert",
         };
-        return Err(Malformed::new("EventNotificationAlert", words::OTHER_FORMAT, sentence));
+        return Err(Malformed::new(ROOT, words::OTHER_FORMAT, sentence));
     }
     if path.len() >= DEEPEST {
         return Err(Malformed::new(
@@ -201,14 +264,15 @@ fn enter(alert: &mut Alert, path: &[String], name: &str) -> Result<(), Malformed
 /// Keeps the text of an element on the way out. The first of its name counts.
 fn keep(alert: &mut Alert, parent: Option<&str>, name: &str, text: &str) {
     let slot = match (parent, name) {
-        (Some("EventNotificationAlert"), "eventType") => &mut alert.event_type,
-        (Some("EventNotificationAlert"), "eventState") => &mut alert.event_state,
-        (Some("EventNotificationAlert"), "dateTime") => &mut alert.date_time,
-        (Some("EventNotificationAlert"), "macAddress") => &mut alert.mac_address,
-        (Some("EventNotificationAlert"), "deviceUUID") => &mut alert.device_uuid,
-        (Some("EventNotificationAlert"), "ipAddress") => &mut alert.ip_address,
-        (Some("EventNotificationAlert"), "UUID") => &mut alert.uuid,
-        (Some("EventNotificationAlert"), "isDataRetransmission") => &mut alert.retransmission,
+        (Some(ROOT), "eventType") => &mut alert.event_type,
+        (Some(ROOT), "eventState") => &mut alert.event_state,
+        (Some(ROOT), "dateTime") => &mut alert.date_time,
+        (Some(ROOT), "macAddress") => &mut alert.mac_address,
+        (Some(ROOT), "deviceUUID") => &mut alert.device_uuid,
+        (Some(ROOT), "ipAddress") => &mut alert.ip_address,
+        (Some(ROOT), "UUID") => &mut alert.uuid,
+        (Some(ROOT), "isDataRetransmission") => &mut alert.retransmission,
+        (Some(_), "absTime") => &mut alert.abs_time,
         (Some("ANPR"), "licensePlate") => &mut alert.license_plate,
         (Some("ANPR"), "originalLicensePlate") => &mut alert.original_plate,
         _ => return,
@@ -220,9 +284,9 @@ fn keep(alert: &mut Alert, parent: Option<&str>, name: &str, text: &str) {
 }
 
 fn push(text: &mut String, more: &str) {
-    if text.len() + more.len() <= LONGEST_TEXT {
-        text.push_str(more);
-    }
+    let more = if text.is_empty() { more.trim_start() } else { more };
+    let end = more.floor_char_boundary(LONGEST_TEXT.saturating_sub(text.len()));
+    text.push_str(&more[..end]);
 }
 
 fn predefined(name: &str) -> Option<char> {

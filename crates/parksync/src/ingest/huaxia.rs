@@ -68,15 +68,14 @@ impl<'a> Form<'a> {
 
 pub(super) fn parse(message: &Message<'_>, source: &Source) -> Result<Parsed, Malformed> {
     let form = Form::of(message)?;
-    let plate = [
-        ("plate_num", form.get("plate_num")),
-        ("car_plate", form.get("car_plate")),
-    ];
-    let plate = plate
+    let plates: Vec<(&str, String)> = ["plate_num", "car_plate"]
         .into_iter()
-        .find_map(|(field, plate)| plate.map(|plate| (field, plate)));
+        .filter_map(|field| form.get(field).map(|plate| (field, plate)))
+        .collect();
+    // An empty field says that no plate was read only if the other one is empty as well.
+    let plate = plates.iter().find(|(_, plate)| is_filled(plate)).or(plates.first());
     let kind = form.get("type").map(|kind| kind.trim().to_ascii_lowercase());
-    let replayed = match (kind.as_deref(), &plate) {
+    let replayed = match (kind.as_deref(), plate) {
         (Some("online") | None, Some(_)) => false,
         (Some("offline"), Some(_)) => true,
         (Some("online" | "offline"), None) => {
@@ -98,7 +97,7 @@ pub(super) fn parse(message: &Message<'_>, source: &Source) -> Result<Parsed, Ma
             ));
         }
     };
-    let (plate_field, plate) = plate.unwrap_or_default();
+    let (plate_field, plate) = plate.map_or(("plate_num", ""), |(field, plate)| (*field, plate));
     let time = match form.get("start_time") {
         Some(text) if !text.trim().is_empty() => text.trim().parse().map_or(Told::Unreadable, Told::from_unix),
         _ => Told::Missing,
@@ -110,7 +109,7 @@ pub(super) fn parse(message: &Message<'_>, source: &Source) -> Result<Parsed, Ma
     });
 
     let crossing = Crossing {
-        plate: &plate,
+        plate,
         plate_field,
         state,
         state_field: "direction",
@@ -123,13 +122,17 @@ pub(super) fn parse(message: &Message<'_>, source: &Source) -> Result<Parsed, Ma
         device: ["cam_id", "cam_ip"]
             .into_iter()
             .filter_map(|name| form.get(name))
-            .find_map(crossing::id),
+            .find_map(|id| crossing::id(&id)),
         replayed,
     };
     Ok(Parsed::one(
         crossing::judge(crossing, source, message.received_at, Vec::new()),
         reply(),
     ))
+}
+
+fn is_filled(text: &str) -> bool {
+    text.chars().any(|c| !c.is_whitespace() && !c.is_control())
 }
 
 fn reply() -> Reply {

@@ -21,9 +21,16 @@ pub(super) enum Told {
 }
 
 impl Told {
-    /// Seconds since 1970.
-    pub(super) fn from_unix(seconds: i64) -> Self {
-        Timestamp::from_second(seconds).map_or(Self::Unreadable, Self::At)
+    /// Seconds since 1970, or milliseconds where only these give a time at which a gate can have seen a car.
+    pub(super) fn from_unix(number: i64) -> Self {
+        let seconds = Timestamp::from_second(number).ok();
+        let millis = Timestamp::from_millisecond(number).ok();
+        [seconds, millis]
+            .into_iter()
+            .flatten()
+            .find(|&at| is_plausible(at))
+            .or(seconds)
+            .map_or(Self::Unreadable, Self::At)
     }
 
     /// RFC 3339, or the same without an offset. Blank text says nothing.
@@ -143,6 +150,16 @@ mod tests {
             assert_eq!(Told::from_text(text), Told::Unreadable, "{text}");
         }
         assert_eq!(Told::from_unix(i64::MAX), Told::Unreadable);
+    }
+
+    #[test]
+    fn the_unit_of_a_number_is_the_one_that_makes_sense() {
+        assert_eq!(Told::from_unix(1_720_078_200), instant("2024-07-04T07:30:00Z"));
+        assert_eq!(Told::from_unix(1_720_078_200_250), instant("2024-07-04T07:30:00.25Z"));
+        // Neither unit makes sense: the number stays what the format says.
+        assert_eq!(Told::from_unix(12), instant("1970-01-01T00:00:12Z"));
+        let far = Timestamp::from_second(15_232_151_231).unwrap();
+        assert_eq!(Told::from_unix(15_232_151_231), Told::At(far));
     }
 
     #[test]

@@ -49,13 +49,7 @@ struct PlateResult {
     #[serde(rename = "triggerType")]
     trigger: Option<Value>,
     #[serde(rename = "timeStamp")]
-    stamp: Option<Stamp>,
-}
-
-#[derive(Deserialize)]
-struct Stamp {
-    #[serde(rename = "Timeval")]
-    value: Option<Timeval>,
+    stamp: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -84,7 +78,9 @@ pub(super) fn parse(message: &Message<'_>, source: &Source) -> Result<Parsed, Ma
         ));
     }
     let text = text_of(message.body);
-    let envelope: Envelope = serde_json::from_str(&text).map_err(|error| Malformed::json(&error))?;
+    // Some firmware sends its C string with the end mark.
+    let text = text.trim_end_matches(|c: char| c == '\0' || c.is_ascii_whitespace());
+    let envelope: Envelope = serde_json::from_str(text).map_err(|error| Malformed::json(&error))?;
     if envelope.heartbeat.is_some() {
         return Ok(Parsed::ignored(words::HEARTBEAT, "a sign of life", reply_heartbeat()));
     }
@@ -138,14 +134,18 @@ fn read(device: Option<&Value>, plate: PlateResult, message: &Message<'_>, sourc
     if matches!(plate.trigger.as_ref().and_then(integer), Some(64..=66)) {
         return Parsed::ignored(words::NOT_A_PASSAGE, "a car stands in the lane or turned back", reply);
     }
-    let timeval = plate.stamp.and_then(|stamp| stamp.value).unwrap_or_default();
-    let (time, note) = clock(&timeval, source);
-    let device = device.and_then(text).and_then(crossing::id);
+    let timeval = timeval(plate.stamp.as_ref());
+    let (time, note) = match &timeval {
+        Some(timeval) => clock(timeval, source),
+        None => (Told::Unreadable, None),
+    };
+    let timeval = timeval.unwrap_or_default();
+    let device = device.and_then(text).and_then(|id| crossing::id(&id));
     // plateid starts again at 1 after a reboot: only with the second it names a record.
     let record_id = match (&plate.plateid, &timeval.sec) {
         (Some(id), Some(second)) => text(id)
             .zip(text(second))
-            .and_then(|(id, second)| crossing::id(format!("{}/{id}/{second}", device.as_deref().unwrap_or("-")))),
+            .and_then(|(id, second)| crossing::id(&format!("{}/{id}/{second}", device.as_deref().unwrap_or("-")))),
         _ => None,
     };
     let license = plate.license.as_ref().and_then(text).unwrap_or_default();
@@ -167,6 +167,20 @@ fn read(device: Option<&Value>, plate: PlateResult, message: &Message<'_>, sourc
     )
 }
 
+/// The clocks of `timeStamp`; `None` when it is there and is no object as it should be.
+fn timeval(stamp: Option<&Value>) -> Option<Timeval> {
+    let none = || Some(Timeval::default());
+    match stamp {
+        None | Some(Value::Null) => none(),
+        Some(Value::Object(stamp)) => match stamp.get("Timeval") {
+            None | Some(Value::Null) => none(),
+            Some(clocks @ Value::Object(_)) => Timeval::deserialize(clocks).ok(),
+            Some(_) => None,
+        },
+        Some(_) => None,
+    }
+}
+
 /// `sec` is an instant, the `dec*` members are the camera's wall clock. Whole seconds: `usec` is not worth a difference
 /// between a read and its resend.
 fn clock(timeval: &Timeval, source: &Source) -> (Told, Option<Note>) {
@@ -179,6 +193,7 @@ fn clock(timeval: &Timeval, source: &Source) -> (Told, Option<Note>) {
     };
     let conflict = Note {
         item: 0,
+        field: SECONDS,
         word: words::CLOCK_CONFLICT,
         sentence: "the camera's two clocks disagree; set its time and zone",
     };

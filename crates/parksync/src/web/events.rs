@@ -42,10 +42,12 @@ async fn take(web: &Web, headers: &HeaderMap, body: Result<Bytes, BytesRejection
     };
     let mut intake = Intake::default();
     for entry in entries {
-        match (lot(web, entry.lot.as_deref()), entry.item) {
-            (Some((id, lot)), item) => intake.add(id, lot, entry.gate.as_deref(), item, message.received_at),
-            (None, Item::Rejected { field, reason, .. }) => intake.refuse(field, &reason),
-            (None, _) => intake.refuse("lot", &unknown_lot()),
+        for item in entry.items {
+            match (lot(web, entry.lot.as_deref()), item) {
+                (Some((id, lot)), item) => intake.add(id, lot, entry.gate.as_deref(), item, message.received_at),
+                (None, Item::Rejected { field, reason, .. }) => intake.refuse(field, &reason),
+                (None, _) => intake.refuse("lot", &unknown_lot()),
+            }
         }
         intake.note(&entry.notes);
     }

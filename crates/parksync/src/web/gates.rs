@@ -94,8 +94,11 @@ fn unconfigured(item: &Item) -> Option<Problem> {
         Item::Rejected { field, reason, .. } if reason.is_configuration() => {
             Some(Problem::new(422, reason.word, reason.sentence.clone()).field(field.clone()))
         }
-        Item::Event(_) | Item::Ignored { .. } | Item::NoPlate { .. } | Item::Held { .. } | Item::Rejected { .. } => {
-            None
-        }
+        Item::Event(_)
+        | Item::Amend { .. }
+        | Item::Ignored { .. }
+        | Item::NoPlate { .. }
+        | Item::Held { .. }
+        | Item::Rejected { .. } => None,
     }
 }

@@ -126,6 +126,7 @@ impl Intake {
                 });
                 ItemResult::plain("event")
             }
+            Item::Amend { .. } => ItemResult::plain("ignored"),
             Item::Ignored { reason } => ItemResult::because("ignored", &reason),
             Item::NoPlate { reason, .. } => {
                 self.never(lot_id, &reason);

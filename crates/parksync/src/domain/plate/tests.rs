@@ -300,6 +300,32 @@ fn a_misread_letter_in_the_serial_is_repaired_and_nothing_else() {
 }
 
 #[test]
+fn a_doubtful_plate_has_no_letters_that_no_plate_has() {
+    for (raw, plate) in [
+        ("粤D0I234O", "粤D012340"),
+        ("粤BOD1234", "粤B0D1234"),
+        ("粤BI2345O", "粤B123450"),
+        ("蓝粤BOD1234", "粤B0D1234"),
+    ] {
+        expect(raw, Verdict::Review, Some(plate));
+        assert_eq!(
+            (check(raw).kind, check(raw).why),
+            (Some(Kind::Loose), why::LOOSE),
+            "{raw}"
+        );
+        // A member who typed it and a camera that read it mean the same plate.
+        expect(plate, Verdict::Review, Some(plate));
+    }
+    for raw in ["粤BOOOOO", "粤BOOOOOO", "粤BDOOOOO"] {
+        assert_eq!(
+            (check(raw).verdict, check(raw).why),
+            (Verdict::Reject, why::PLACEHOLDER),
+            "{raw}"
+        );
+    }
+}
+
+#[test]
 fn doubtful_shapes_are_for_a_person() {
     for raw in [
         "粤B888888",
