@@ -8,11 +8,11 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
-use super::intake::{self, Intake};
+use super::intake;
 use super::problem::Problem;
 use super::{Lot, Web};
 use crate::ingest::generic::{self, Resolved};
-use crate::ingest::{Item, Message, Reason};
+use crate::ingest::{Message, Reason};
 
 pub(super) async fn receive(
     State(web): State<Web>,
@@ -40,18 +40,10 @@ async fn take(web: &Web, headers: &HeaderMap, body: Result<Bytes, BytesRejection
             return Err(Problem::new(400, "malformed", malformed.reason.sentence).field(malformed.field));
         }
     };
-    let mut intake = Intake::default();
-    for entry in entries {
-        for item in entry.items {
-            match (lot(web, entry.lot.as_deref()), item) {
-                (Some((id, lot)), item) => intake.add(id, lot, entry.gate.as_deref(), item, message.received_at),
-                (None, Item::Rejected { field, reason, .. }) => intake.refuse(field, &reason),
-                (None, _) => intake.refuse("lot", &unknown_lot()),
-            }
-        }
-        intake.note(&entry.notes);
-    }
-    Ok(intake::answer(intake.store(web).await?))
+    intake::batch(web, entries, message.received_at, |entry| {
+        lot(web, entry.lot.as_deref())
+    })
+    .await
 }
 
 fn lot<'a>(web: &'a Web, id: Option<&str>) -> Option<(&'a str, &'a Lot)> {
@@ -64,7 +56,7 @@ fn source<'a>(web: &'a Web, lot_id: Option<&str>, gate_id: Option<&str>) -> Reso
         return Err(("lot", Reason::new("missing", "the event names no lot")));
     };
     let Some((_, lot)) = lot(web, Some(lot_id)) else {
-        return Err(("lot", unknown_lot()));
+        return Err(("lot", intake::unknown_lot()));
     };
     match gate_id.map(|id| lot.gates.get(id)) {
         None => Ok(Cow::Borrowed(&lot.source)),
@@ -74,8 +66,4 @@ fn source<'a>(web: &'a Web, lot_id: Option<&str>, gate_id: Option<&str>) -> Reso
             Reason::new("unknown-gate", "no such gate is configured in this lot"),
         )),
     }
-}
-
-fn unknown_lot() -> Reason {
-    Reason::new("unknown-lot", "no such lot is configured")
 }

@@ -1,5 +1,7 @@
 //! `/v1/gates/{lot}/{gate}`: a camera or barrier posts what it saw, in its own words, and hears the words it waits for.
 
+use std::borrow::Cow;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
@@ -10,7 +12,8 @@ use tracing::warn;
 use super::intake::Intake;
 use super::problem::Problem;
 use super::{Gate, Lot, Web, intake};
-use crate::ingest::{self, Item, Message, Reply};
+use crate::ingest::generic::{self, Entry};
+use crate::ingest::{self, Format, Item, Malformed, Message, Reply};
 
 pub(super) async fn receive(
     State(web): State<Web>,
@@ -39,40 +42,53 @@ async fn take(
         body: &body,
         received_at: web.clock.now(),
     };
+    let malformed = |malformed: Malformed| async move {
+        intake::count_malformed(web, lot_id, &malformed).await?;
+        warn!(lot.id = lot_id, gate.id = gate_id, field = %malformed.field, reason = malformed.reason.word, "a message was not understood");
+        Err(Problem::new(400, "malformed", malformed.reason.sentence).field(malformed.field))
+    };
+    if gate.format == Format::Generic {
+        let entries = match generic::parse_batch(&message, |_, _| Ok(Cow::Borrowed(&gate.source))) {
+            Ok(entries) => entries,
+            Err(error) => return malformed(error).await,
+        };
+        let entries = entries
+            .into_iter()
+            .map(|entry| Entry {
+                gate: Some(gate_id.to_owned()),
+                ..entry
+            })
+            .collect();
+        let place = web.site.lots.get_key_value(lot_id).map(|(id, lot)| (id.as_str(), lot));
+        return intake::batch(web, entries, message.received_at, |_| place).await;
+    }
     let parsed = match ingest::parse(gate.format, &message, &gate.source) {
         Ok(parsed) => parsed,
-        Err(malformed) => {
-            intake::count_malformed(web, lot_id, &malformed).await?;
-            warn!(lot.id = lot_id, gate.id = gate_id, field = %malformed.field, reason = malformed.reason.word, "a message was not understood");
-            return Err(Problem::new(400, "malformed", malformed.reason.sentence).field(malformed.field));
-        }
+        Err(error) => return malformed(error).await,
     };
     for note in &parsed.notes {
         warn!(lot.id = lot_id, gate.id = gate_id, note = note.word, "odd, but taken");
     }
+    let problem = parsed.items.iter().find_map(unconfigured);
     let mut intake = Intake::default();
-    let per_item = matches!(parsed.reply, Reply::PerItem);
     for item in parsed.items {
-        if let Some(problem) = unconfigured(&item).filter(|_| !per_item) {
-            // With the configuration put right the repeat is good, so the camera keeps the message. It holds nothing else.
-            intake.add(lot_id, lot, Some(gate_id), item, message.received_at);
-            intake.store(web).await?;
-            warn!(
-                lot.id = lot_id,
-                gate.id = gate_id,
-                "a message was sent back: the configuration of its gate is incomplete"
-            );
-            return Err(problem);
-        }
         intake.add(lot_id, lot, Some(gate_id), item, message.received_at);
     }
-    intake.note(&parsed.notes);
-    let results = intake.store(web).await?;
+    intake.store(web).await?;
+    if let Some(problem) = problem {
+        // With the configuration put right the repeat is good, so the camera keeps the message.
+        warn!(
+            lot.id = lot_id,
+            gate.id = gate_id,
+            "a message was sent back: the configuration of its gate is incomplete"
+        );
+        return Err(problem);
+    }
     Ok(match parsed.reply {
         Reply::Body { content_type, body } => {
             (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], body).into_response()
         }
-        Reply::PerItem => intake::answer(results),
+        Reply::PerItem => StatusCode::OK.into_response(),
     })
 }
 

@@ -11,8 +11,9 @@ use serde_json::json;
 
 use super::problem::Problem;
 use super::{Lot, Web};
+use crate::ingest::generic::Entry;
 use crate::ingest::{Item, Malformed, Note, Reason};
-use crate::store::{GateEvent, NeverSent};
+use crate::store::{Amend, Amended, GateEvent, NeverSent};
 
 /// The body, or why there is none.
 pub(super) fn body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
@@ -37,9 +38,52 @@ pub(super) async fn count_malformed(web: &Web, lot: &str, malformed: &Malformed)
     Ok(())
 }
 
-/// The answer to a batch: a result per item.
-pub(super) fn answer(results: Vec<ItemResult>) -> Response {
-    let rejected = results.iter().filter(|result| result.is_rejected()).count();
+/// Takes a batch of our own JSON: an event of each entry goes to the lot and gate that `place` names for it.
+pub(super) async fn batch<'a>(
+    web: &'a Web,
+    entries: Vec<Entry>,
+    received_at: Timestamp,
+    place: impl Fn(&Entry) -> Option<(&'a str, &'a Lot)>,
+) -> Result<Response, Problem> {
+    let mut intake = Intake::default();
+    for entry in entries {
+        intake.begin();
+        let place = place(&entry);
+        let Entry {
+            gate,
+            class,
+            items,
+            notes,
+            ..
+        } = entry;
+        for item in items {
+            match (place, item) {
+                (Some((_, lot)), Item::Event(_) | Item::Held { read: Some(_), .. })
+                    if class
+                        .as_ref()
+                        .is_some_and(|class| lot.leave_out_classes.contains(class)) =>
+                {
+                    let sentence = "cars of this class are left out by the settings of the lot";
+                    intake.leave_out(place, &Reason::new("class-left-out", sentence));
+                }
+                (Some((id, lot)), item) => intake.add(id, lot, gate.as_deref(), item, received_at),
+                (None, Item::Rejected { field, reason, .. }) => intake.refuse(field, &reason),
+                (None, _) => intake.refuse("lot", &unknown_lot()),
+            }
+        }
+        intake.note(&notes);
+    }
+    Ok(answer(intake.store(web).await?))
+}
+
+pub(super) fn unknown_lot() -> Reason {
+    Reason::new("unknown-lot", "no such lot is configured")
+}
+
+/// The answer to a batch: a result per event that was sent. A visit record has the results of its two ends.
+fn answer(results: Vec<Vec<ItemResult>>) -> Response {
+    let is_rejected = |ends: &Vec<ItemResult>| ends.iter().all(|end| end.class == "rejected");
+    let rejected = results.iter().filter(|ends| is_rejected(ends)).count();
     // All bad is the sender's mistake; a part of a batch must not make it send the rest again.
     let all = rejected > 0 && rejected == results.len();
     let status = if all {
@@ -47,6 +91,16 @@ pub(super) fn answer(results: Vec<ItemResult>) -> Response {
     } else {
         StatusCode::OK
     };
+    let results: Vec<_> = results
+        .into_iter()
+        .map(|ends| {
+            if let [one] = &ends[..] {
+                json!(one)
+            } else {
+                json!({ "class": "visit", "items": ends })
+            }
+        })
+        .collect();
     (status, Json(json!({ "rejected": rejected, "results": results }))).into_response()
 }
 
@@ -87,34 +141,37 @@ impl ItemResult {
         }
     }
 
-    pub(super) fn rejected(field: impl Into<String>, reason: &Reason) -> Self {
+    fn rejected(field: impl Into<String>, reason: &Reason) -> Self {
         Self {
             field: Some(field.into()),
             ..Self::because("rejected", reason)
         }
     }
-
-    fn is_rejected(&self) -> bool {
-        self.class == "rejected"
-    }
 }
 
-/// The items of one request, on their way into one transaction.
+/// The items of one request, on their way into the store.
 #[derive(Default)]
 pub(super) struct Intake {
     events: Vec<GateEvent>,
+    amends: Vec<Amend>,
     never: Vec<NeverSent>,
-    results: Vec<ItemResult>,
+    results: Vec<Vec<ItemResult>>,
     /// Which result each event has.
-    of_event: Vec<usize>,
+    of_event: Vec<(usize, usize)>,
+    of_amend: Vec<(usize, usize)>,
 }
 
 impl Intake {
+    /// The items of another entry follow.
+    pub(super) fn begin(&mut self) {
+        self.results.push(Vec::new());
+    }
+
     /// Takes one item of a lot. `at`: when the request was received.
     pub(super) fn add(&mut self, lot_id: &str, lot: &Lot, gate: Option<&str>, item: Item, at: Timestamp) {
         let result = match item {
             Item::Event(read) | Item::Held { read: Some(read), .. } => {
-                self.of_event.push(self.results.len());
+                self.of_event.push(self.place());
                 // A doubtful plate goes the same way: it leads to a call only where a member bound exactly this plate.
                 self.events.push(GateEvent {
                     circle: lot.circle.clone(),
@@ -126,7 +183,18 @@ impl Intake {
                 });
                 ItemResult::plain("event")
             }
-            Item::Amend { .. } => ItemResult::plain("ignored"),
+            Item::Amend { record_id, plate } => {
+                self.of_amend.push(self.place());
+                self.amends.push(Amend {
+                    circle: lot.circle.clone(),
+                    lot: lot_id.to_owned(),
+                    record_id,
+                    plate,
+                    received_at: at,
+                    policy: lot.policy,
+                });
+                ItemResult::plain("amend")
+            }
             Item::Ignored { reason } => ItemResult::because("ignored", &reason),
             Item::NoPlate { reason, .. } => {
                 self.never(lot_id, &reason);
@@ -141,22 +209,25 @@ impl Intake {
                 ItemResult::rejected(field, &reason)
             }
         };
-        self.results.push(result);
+        self.push(result);
+    }
+
+    /// Takes an item that the settings leave out.
+    fn leave_out(&mut self, place: Option<(&str, &Lot)>, reason: &Reason) {
+        self.never(place.map_or("", |(id, _)| id), reason);
+        self.push(ItemResult::because("ignored", reason));
     }
 
     /// Takes an item that belongs to no configured lot.
-    pub(super) fn refuse(&mut self, field: impl Into<String>, reason: &Reason) {
-        self.never.push(NeverSent {
-            lot: String::new(),
-            reason: reason.word,
-        });
-        self.results.push(ItemResult::rejected(field, reason));
+    fn refuse(&mut self, field: impl Into<String>, reason: &Reason) {
+        self.never("", reason);
+        self.push(ItemResult::rejected(field, reason));
     }
 
-    /// Adds what is odd about items that were taken.
-    pub(super) fn note(&mut self, notes: &[Note]) {
+    /// Adds what is odd about the items of this entry.
+    fn note(&mut self, notes: &[Note]) {
         for note in notes {
-            if let Some(result) = self.results.get_mut(note.item) {
+            if let Some(result) = self.results.last_mut().and_then(|ends| ends.get_mut(note.item)) {
                 result.notes.push(note.word);
             }
         }
@@ -169,21 +240,48 @@ impl Intake {
         });
     }
 
-    /// Writes all of it down in one transaction. When this returns, it is on disk.
-    pub(super) async fn store(self, web: &Web) -> Result<Vec<ItemResult>, Problem> {
+    /// Where the next result goes.
+    fn place(&self) -> (usize, usize) {
+        (
+            self.results.len().saturating_sub(1),
+            self.results.last().map_or(0, Vec::len),
+        )
+    }
+
+    fn push(&mut self, result: ItemResult) {
+        if self.results.is_empty() {
+            self.begin();
+        }
+        if let Some(ends) = self.results.last_mut() {
+            ends.push(result);
+        }
+    }
+
+    /// Writes all of it down: the events in one transaction, then what amends records, in their order. When this returns, it is on
+    /// disk.
+    pub(super) async fn store(self, web: &Web) -> Result<Vec<Vec<ItemResult>>, Problem> {
         let Self {
             events,
+            amends,
             never,
             mut results,
             of_event,
+            of_amend,
         } = self;
-        if events.is_empty() && never.is_empty() {
-            return Ok(results);
+        if !events.is_empty() || !never.is_empty() {
+            web.pressure.check()?;
+            let recorded = web.store.record(events, never).await?;
+            for ((entry, end), recorded) in of_event.into_iter().zip(recorded) {
+                results[entry][end].recorded = Some(recorded.word());
+            }
         }
-        web.pressure.check()?;
-        let recorded = web.store.record(events, never).await?;
-        for (index, recorded) in of_event.into_iter().zip(recorded) {
-            results[index].recorded = Some(recorded.word());
+        for ((entry, end), amend) in of_amend.into_iter().zip(amends) {
+            results[entry][end].recorded = Some(match web.store.amend(amend).await? {
+                Amended::UnknownRecord => "unknown-record",
+                Amended::Unchanged => "unchanged",
+                Amended::Cancelled => "cancelled",
+                Amended::Corrected(_) => "corrected",
+            });
         }
         Ok(results)
     }

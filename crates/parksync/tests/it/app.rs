@@ -174,7 +174,8 @@ impl TestApp {
 pub(crate) fn write_settings(sandbox: &Sandbox, folder: &std::path::Path, listen: &str) -> Folder {
     let written = sandbox.write_folder(folder).unwrap();
     let text = std::fs::read_to_string(&written.config).unwrap();
-    let text = text.replace("127.0.0.1:8080", listen) + MORE;
+    let text = text.replace("127.0.0.1:8080", listen);
+    let text = text.replacen("[[lot]]", "[[lot]]\nleave_out_classes = [\"staff\"]", 1) + MORE;
     std::fs::write(&written.config, text).unwrap();
     written
 }

@@ -294,3 +294,46 @@ async fn a_camera_that_waits_for_a_challenge_gets_one() {
 
     assert_eq!(refused.headers()["www-authenticate"], "Basic realm=\"parksync\"");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_whole_visits_corrections_and_classes_are_understood() {
+    let app = TestApp::start().await;
+    app.bind("宁Y00001", "openid-1").await;
+    app.bind("宁Y00002", "openid-2").await;
+    let ago = |minutes| (app.clock.now() - SignedDuration::from_mins(minutes)).to_string();
+    let visit = json!({ "lot": "P1", "id": "v1", "plate": "宁Y00001", "in_time": ago(9), "out_time": ago(5) });
+
+    let (status, answer) = app.events(visit.clone()).await;
+    assert_eq!(
+        (status, &answer["results"][0]["class"]),
+        (200, &json!("visit")),
+        "{answer}"
+    );
+    app.settle_all().await;
+    assert_eq!(
+        app.events(visit).await.1["results"][0]["items"][1]["recorded"],
+        "duplicate"
+    );
+    assert_eq!(app.told("宁Y00001"), ["IN", "OUT"]);
+
+    let wrong = json!({ "lot": "P1", "id": "r2", "plate": "宁Y00001", "state": "IN", "time": ago(2) });
+    assert_eq!(app.event(wrong).await, "queued");
+    app.settle_all().await;
+    let corrects = json!({ "lot": "P1", "corrects": "r2", "plate": "宁Y00002" });
+    assert_eq!(app.event(corrects).await, "corrected");
+    app.settle_all().await;
+    assert_eq!(app.told("宁Y00001"), ["IN", "OUT", "IN", "OUT"]);
+    assert_eq!(app.told("宁Y00002"), ["IN"]);
+    assert_eq!(
+        app.event(json!({ "lot": "P1", "cancels": "nothing" })).await,
+        "unknown-record"
+    );
+
+    let staff = json!({ "lot": "P1", "plate": "宁Y00001", "state": "IN", "time": ago(0), "class": "staff" });
+    let (_, answer) = app.events(staff).await;
+    assert_eq!(answer["results"][0]["reason"], "class-left-out", "{answer}");
+    let (_, answer) = app
+        .events(json!({ "lot": "P1", "plate": "宁Y00003", "state": "IN", "time": "2060-01-01T00:00:00+08:00" }))
+        .await;
+    assert_eq!(answer["results"][0]["notes"], json!(["time-ahead"]), "{answer}");
+}

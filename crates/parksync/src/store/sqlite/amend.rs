@@ -1,7 +1,6 @@
 //! Corrections and cancellations of records, inside a transaction.
 
 use jiff::Timestamp;
-use rusqlite::OptionalExtension;
 
 use super::lanes::{self, Cause, Message};
 use super::{Failure, Tx, direction, millis, record, timestamp};
@@ -22,10 +21,19 @@ struct Wrong {
 }
 
 pub(super) fn amend(tx: &Tx<'_>, amend: &Amend) -> Result<Amended, Failure> {
-    let Some(wrong) = find(tx, amend)? else {
+    let wrongs = find(tx, amend)?;
+    let mut amended = Amended::UnknownRecord;
+    for wrong in &wrongs {
+        amended = amend_event(tx, amend, wrong)?;
+    }
+    if wrongs.is_empty() {
         tx.count("amend", &amend.lot, "unknown-record", 1);
-        return Ok(Amended::UnknownRecord);
-    };
+    }
+    Ok(amended)
+}
+
+/// A record is one crossing, or the two ends of a visit.
+fn amend_event(tx: &Tx<'_>, amend: &Amend, wrong: &Wrong) -> Result<Amended, Failure> {
     if amend
         .plate
         .as_ref()
@@ -33,7 +41,7 @@ pub(super) fn amend(tx: &Tx<'_>, amend: &Amend) -> Result<Amended, Failure> {
     {
         return Ok(Amended::Unchanged);
     }
-    undo_event(tx, amend, &wrong)?;
+    undo_event(tx, amend, wrong)?;
     let word = if amend.plate.is_some() {
         "corrected"
     } else {
@@ -66,32 +74,32 @@ pub(super) fn amend(tx: &Tx<'_>, amend: &Amend) -> Result<Amended, Failure> {
     Ok(Amended::Corrected(record::record(tx, &event)?))
 }
 
-/// The latest event of a sender's record.
-fn find(tx: &Tx<'_>, amend: &Amend) -> Result<Option<Wrong>, Failure> {
+/// The events of a sender's record, in the order of their time.
+fn find(tx: &Tx<'_>, amend: &Amend) -> Result<Vec<Wrong>, Failure> {
     type Row = (i64, Option<i64>, Option<String>, Tag, Option<Vec<u8>>, String, i64);
     let tag = record::record_tag(tx, &amend.circle, &amend.lot, &amend.record_id);
-    let row: Option<Row> = tx
+    let rows: Vec<Row> = tx
         .db
         .prepare_cached(
-            "SELECT id, visit_id, gate, plate_tag, plate_sealed, state, at FROM event
-             WHERE record_tag = ?1 ORDER BY id DESC LIMIT 1",
+            "SELECT id, visit_id, gate, plate_tag, plate_sealed, state, at FROM event WHERE record_tag = ?1 ORDER BY at, id",
         )?
-        .query_row([tag], |row| row.try_into())
-        .optional()?;
-    row.map(|(id, visit, gate, plate_tag, plate, state, at)| {
-        Ok(Wrong {
-            id,
-            visit,
-            gate,
-            plate_tag,
-            plate: plate.map(|sealed| tx.vault.open_plate(&sealed)).transpose()?,
-            crossing: At {
-                state: direction(&state)?,
-                at: timestamp(at)?,
-            },
+        .query_map([tag], |row| row.try_into())?
+        .collect::<Result<_, _>>()?;
+    rows.into_iter()
+        .map(|(id, visit, gate, plate_tag, plate, state, at)| {
+            Ok(Wrong {
+                id,
+                visit,
+                gate,
+                plate_tag,
+                plate: plate.map(|sealed| tx.vault.open_plate(&sealed)).transpose()?,
+                crossing: At {
+                    state: direction(&state)?,
+                    at: timestamp(at)?,
+                },
+            })
         })
-    })
-    .transpose()
+        .collect()
 }
 
 /// Takes back what the wrong event did: its visit, and what its members' lanes told or would tell.
