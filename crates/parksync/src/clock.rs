@@ -35,6 +35,12 @@ pub struct Clock(Source);
 enum Source {
     System,
     ByHand(watch::Sender<Timestamp>),
+    #[cfg(feature = "sabotage")]
+    Runtime(
+        Timestamp,
+        tokio::time::Instant,
+        std::sync::Arc<std::sync::atomic::AtomicI64>,
+    ),
 }
 
 impl Clock {
@@ -50,12 +56,24 @@ impl Clock {
         Self(Source::ByHand(watch::Sender::new(start)))
     }
 
+    /// A clock that follows the runtime's own time, which a simulation lets pass at will, and that can be set wrong.
+    #[cfg(feature = "sabotage")]
+    #[must_use]
+    pub fn of_runtime(origin: Timestamp, jumped_ms: std::sync::Arc<std::sync::atomic::AtomicI64>) -> Self {
+        Self(Source::Runtime(origin, tokio::time::Instant::now(), jumped_ms))
+    }
+
     /// The time now, in whole milliseconds: what the store keeps.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         let now = match &self.0 {
             Source::System => Timestamp::now(),
             Source::ByHand(time) => *time.borrow(),
+            #[cfg(feature = "sabotage")]
+            Source::Runtime(origin, since, jumped) => {
+                let jumped = jiff::SignedDuration::from_millis(jumped.load(std::sync::atomic::Ordering::Relaxed));
+                *origin + since.elapsed() + jumped
+            }
         };
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
@@ -74,6 +92,11 @@ impl Clock {
     /// Returns once it is `until`, or after `at_most` of real time.
     pub async fn sleep_until(&self, until: Timestamp, at_most: Duration) {
         match &self.0 {
+            #[cfg(feature = "sabotage")]
+            Source::Runtime(..) => {
+                let left = Duration::try_from(until.duration_since(self.now())).unwrap_or_default();
+                tokio::time::sleep(left.min(at_most)).await;
+            }
             Source::System => {
                 let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
                 tokio::time::sleep(left.min(at_most)).await;

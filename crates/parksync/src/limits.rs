@@ -30,6 +30,8 @@ pub const MEMBERS_PER_PAGE: u32 = 500;
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Lanes taken in one claim.
 pub const CLAIM: u32 = 256;
+/// How long the worker rests at most before it looks at the store again: the command line may have written.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a stop tries to write down what the last calls came to.
 pub const SETTLE_AT_STOP_MS: i64 = 10_000;
 /// What a sender is told to wait when the store cannot take its message.

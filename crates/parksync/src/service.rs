@@ -22,6 +22,7 @@ use crate::delivery::courier::{Road, WechatCourier};
 use crate::delivery::janitor::{Janitor, LotRules};
 use crate::delivery::worker::{Rates, Worker};
 use crate::ingest::Source;
+use crate::limits;
 use crate::store::Store;
 use crate::store::sqlite::{OpenError, ServeLock, SqliteStore};
 use crate::store::vault::Vault;
@@ -110,6 +111,7 @@ impl Service {
                 config.delivery.calls_per_second,
                 clock.now(),
             ),
+            look_again: limits::LOOK_AGAIN,
         };
         let janitor = Janitor {
             store: store.clone(),

@@ -7,6 +7,7 @@ use wechatpay::{Chain, Client, Error, ParkingState, ParkingStateKind};
 
 use crate::domain::delivery::{Delivery, Outcome};
 use crate::domain::gate::Direction;
+use crate::sabotage;
 
 /// Brings one message to WeChat Pay and says what it saw.
 #[async_trait]
@@ -49,7 +50,10 @@ impl Courier for WechatCourier {
             return Outcome::NotSent { why };
         };
         let state = parking_state(road, delivery);
-        match road.client.business_circle().report_parking(&state).await {
+        sabotage::crash_point("before-send");
+        let sent = road.client.business_circle().report_parking(&state).await;
+        sabotage::crash_point("after-send");
+        match sent {
             Ok(accepted) => Outcome::Accepted {
                 request_id: accepted.request_id().unwrap_or_default().to_owned(),
             },

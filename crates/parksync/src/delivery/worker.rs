@@ -16,10 +16,9 @@ use crate::clock::{Clock, Stopwatch};
 use crate::domain::delivery::{Outcome, RetryPolicy, Verdict};
 use crate::domain::rate::Bucket;
 use crate::limits;
+use crate::sabotage::{self, Sabotage};
 use crate::store::{ClaimRequest, Lease, Settled, Store};
 
-/// How long the worker rests at most before it looks at the store again. Another process may have written.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long it rests while a rate holds back what is due.
 const RATE_REST: Duration = Duration::from_millis(10);
 /// How long it rests after the store failed.
@@ -39,6 +38,8 @@ pub struct Worker {
     pub max_in_flight: usize,
     /// How fast each merchant may be called.
     pub rates: Rates,
+    /// How long the worker rests at most before it looks at the store again. Another process may have written.
+    pub look_again: Duration,
 }
 
 /// The rates of all merchants, shared by everything that calls for them.
@@ -150,7 +151,7 @@ impl Worker {
         };
         tokio::select! {
             () = self.store.changed() => {}
-            () = self.clock.sleep_until(due, LOOK_AGAIN) => {}
+            () = self.clock.sleep_until(due, self.look_again) => {}
         }
     }
 
@@ -197,7 +198,9 @@ impl Worker {
             outcome,
         } = done;
         let now = self.clock.now();
-        if let Outcome::Refused {
+        if sabotage::is(Sabotage::ThrottleIgnored) {
+            // Nothing learns of it.
+        } else if let Outcome::Refused {
             rate_limited: true,
             retry_after,
             ..

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::gate::Direction;
 use super::member::MemberKey;
 use super::plate::Plate;
+use crate::sabotage::{self, Sabotage};
 
 /// One message for one member: what WeChat Pay should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +161,7 @@ impl RetryPolicy {
     /// Whether a message is too old to be worth telling, for example after a long hold.
     #[must_use]
     pub fn expired(&self, delivery: &Delivery, now: Timestamp) -> bool {
-        now.duration_since(delivery.enqueued_at) > self.time_to_live
+        now.duration_since(delivery.enqueued_at) > self.time_to_live && !sabotage::is(Sabotage::TimeToLiveIgnored)
     }
 
     /// Turns what a try saw into what happens next. `jitter` in `0.0..1.0` lengthens a wait by up to a fifth, never shortens it.
@@ -170,6 +171,9 @@ impl RetryPolicy {
             let step = SCHEDULE[(delivery.tries as usize).min(SCHEDULE.len() - 1)];
             lengthened(SignedDuration::from_secs(step), jitter)
         };
+        if sabotage::is(Sabotage::UnknownIsDelivered) && matches!(outcome, Outcome::Unknown { .. }) {
+            return Verdict::Delivered;
+        }
         let (wait, counts, reason) = match outcome {
             Outcome::Accepted { .. } => return Verdict::Delivered,
             Outcome::Expired => {
@@ -195,12 +199,16 @@ impl RetryPolicy {
                 let reason = format!("{status} {code}: {message}");
                 match refusal(*status, code, message, *rate_limited, delivery.at, now) {
                     Refusal::Message => return Verdict::Dead { reason },
+                    Refusal::Transient if sabotage::is(Sabotage::TransientIsDead) => return Verdict::Dead { reason },
                     Refusal::Transient => (scheduled().max(asked), true, reason),
                     Refusal::Throttled => (
                         lengthened(SignedDuration::from_secs(1), jitter).max(asked),
                         false,
                         reason,
                     ),
+                    Refusal::Account(_) if sabotage::is(Sabotage::HoldBurnsTries) => {
+                        return Verdict::Dead { reason };
+                    }
                     Refusal::Account(scope) => return Verdict::Hold { scope, reason },
                 }
             }
@@ -216,6 +224,9 @@ impl RetryPolicy {
 }
 
 fn lengthened(wait: SignedDuration, jitter: f64) -> SignedDuration {
+    if sabotage::is(Sabotage::EarlyJitter) {
+        return wait - SignedDuration::from_secs_f64(wait.as_secs_f64() * 0.5 * jitter);
+    }
     wait + SignedDuration::from_secs_f64(wait.as_secs_f64() * 0.2 * jitter.clamp(0.0, 1.0))
 }
 

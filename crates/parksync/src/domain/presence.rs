@@ -5,6 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::gate::{Direction, TimeSource};
+use crate::sabotage::{self, Sabotage};
 
 /// The settings of a lot that decisions depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +149,9 @@ fn is_repeat(visit: &Visit, crossing: Crossing<'_>, policy: &Policy) -> bool {
         Direction::Out => (&visit.left, &visit.entered),
     };
     let Some(same) = same else { return false };
+    if sabotage::is(Sabotage::NoMerge) {
+        return false;
+    }
     if visit.before.is_some_and(|before| crossing.at <= before) {
         return false;
     }
@@ -211,7 +215,7 @@ pub enum Tell {
 /// Decides whether one member's lane hears of a crossing.
 #[must_use]
 pub fn tell(view: LaneView, crossing: Crossing<'_>, arrival: Arrival, policy: &Policy) -> Tell {
-    if view.told.is_some_and(|told| crossing.at < told.at) {
+    if view.told.is_some_and(|told| crossing.at < told.at) && !sabotage::is(Sabotage::OlderThanToldIsSent) {
         return Tell::OlderThanTold;
     }
     if crossing.state == Direction::Out && policy.one_car_is_enough && view.other_car_inside {
@@ -221,6 +225,9 @@ pub fn tell(view: LaneView, crossing: Crossing<'_>, arrival: Arrival, policy: &P
     if !arrival.replayed && age <= policy.backdated_after {
         // A clock that runs ahead within tolerance: WeChat Pay refuses the future, so wait until it has passed.
         let mut not_before = crossing.at.max(arrival.received_at);
+        if sabotage::is(Sabotage::FutureIsSentAtOnce) {
+            not_before = arrival.received_at;
+        }
         if crossing.state == Direction::In {
             not_before += policy.settle;
         } else if turned_round(view, crossing, policy) {
@@ -231,10 +238,16 @@ pub fn tell(view: LaneView, crossing: Crossing<'_>, arrival: Arrival, policy: &P
             supersedes_older: false,
         };
     }
+    if sabotage::is(Sabotage::EveryStateOfABatch) {
+        return Tell::Queue {
+            not_before: arrival.received_at,
+            supersedes_older: false,
+        };
+    }
     if view.waiting.is_some_and(|waiting| crossing.at < waiting.at) {
         return Tell::OlderThanWaiting;
     }
-    if crossing.state == Direction::In && age > policy.hold_in_after {
+    if crossing.state == Direction::In && age > policy.hold_in_after && !sabotage::is(Sabotage::OldEntryNotHeld) {
         return Tell::Hold;
     }
     Tell::Queue {

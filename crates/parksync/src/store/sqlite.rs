@@ -5,6 +5,8 @@
 
 mod amend;
 mod claims;
+#[cfg(feature = "sabotage")]
+pub mod inline;
 mod lanes;
 mod members;
 mod outbox;
@@ -36,6 +38,7 @@ use crate::domain::delivery::Scope;
 use crate::domain::gate::Direction;
 use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
+use crate::sabotage::{self, Sabotage};
 
 /// Jobs in one transaction at most. Beyond it a commit would keep its first caller waiting for nothing.
 const GROUP: usize = 1000;
@@ -61,7 +64,7 @@ pub struct SqliteStore {
 struct Open {
     reader: Arc<Mutex<Connection>>,
     jobs: mpsc::Sender<Job>,
-    thread: thread::JoinHandle<()>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Drop for SqliteStore {
@@ -69,7 +72,7 @@ impl Drop for SqliteStore {
         if let Some(Open { reader, jobs, thread }) = self.open.take() {
             drop((reader, jobs));
             // A panic in there was logged by its own thread.
-            let _ = thread.join();
+            let _ = thread.map(thread::JoinHandle::join);
         }
     }
 }
@@ -161,7 +164,7 @@ impl SqliteStore {
         let open = Open {
             jobs,
             reader: Arc::new(Mutex::new(reader)),
-            thread,
+            thread: Some(thread),
         };
         Ok(Self {
             open: Some(open),
@@ -496,7 +499,9 @@ fn write_all(mut db: Connection, mut queue: mpsc::Receiver<Job>, vault: &Vault, 
 fn write_group(db: &mut Connection, group: Vec<Job>, vault: &Vault, changed: &Notify) {
     let mut endings = Vec::with_capacity(group.len());
     let mut group = group.into_iter();
+    sabotage::crash_point("before-commit");
     let committed = run_group(db, &mut group, &mut endings, vault).map_err(Arc::new);
+    sabotage::crash_point("after-commit");
     if matches!(committed, Ok(true)) {
         changed.notify_one();
     }
@@ -541,6 +546,15 @@ fn run_group(
         transaction.execute_batch("RELEASE job")?;
     }
     let woke = tx.woke.get();
+    if sabotage::is(Sabotage::AcknowledgeBeforeCommit) {
+        for ending in endings.drain(..) {
+            ending(Ok(()));
+        }
+    }
+    #[cfg(feature = "sabotage")]
+    if let Some(fate) = inline::fate() {
+        return inline::meet(fate, transaction, endings, woke);
+    }
     transaction.commit()?;
     Ok(woke)
 }

@@ -9,6 +9,7 @@ use super::lanes::{leave_waiting, refresh};
 use super::{Failure, Tx, direction, millis, timestamp};
 use crate::domain::delivery::{Delivery, Outcome, Scope, Verdict, probe_after};
 use crate::domain::member::MemberKey;
+use crate::sabotage::{self, Sabotage};
 use crate::store::vault::Tag;
 use crate::store::{ClaimRequest, Hold, Lease, Settled};
 
@@ -30,6 +31,9 @@ pub(super) fn set_circles(tx: &Tx<'_>, circles: &[(String, String)]) -> Result<(
 
 /// Frees what a killed process held. What was in flight has an unknown outcome and stays the head of its lane.
 pub(super) fn free_all(tx: &Tx<'_>) -> Result<(), Failure> {
+    if sabotage::is(Sabotage::ClaimsSurviveARestart) {
+        return Ok(());
+    }
     tx.db
         .execute("UPDATE lane SET claimed = 0, due_at = 0 WHERE claimed = 1", [])?;
     tx.db.execute("UPDATE hold SET probing = 0", [])?;
@@ -94,8 +98,9 @@ pub(super) fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lease>, F
         for circle in &circles {
             let allowance = allowed.get(&circle.merchant).copied().unwrap_or(u32::MAX);
             let mut most = quota.min(left).min(allowance);
-            if let Some(hold) = holds.over_mut(circle) {
-                let probes = hold.probe_at.is_some_and(|at| at <= millis(request.now)) && !hold.probing;
+            if let Some(hold) = holds.over_mut(circle).filter(|_| !sabotage::is(Sabotage::HoldIgnored)) {
+                let probes = sabotage::is(Sabotage::ProbeStorm)
+                    || hold.probe_at.is_some_and(|at| at <= millis(request.now)) && !hold.probing;
                 most = most.min(u32::from(probes));
             }
             if most == 0 {
@@ -148,14 +153,21 @@ fn claim_of(tx: &Tx<'_>, circle: &Circle, now: Timestamp, most: u32, leases: &mu
                 "UPDATE lane SET claimed = 1, epoch = epoch + 1, due_at = NULL, head_id = ?2 WHERE member_id = ?1",
             )?
             .execute((lane, head.id))?;
-        tx.db
-            .prepare_cached(
-                "INSERT INTO told (member_id, plate_tag, state, at) VALUES (?1, ?2, ?3, ?4)
+        if !sabotage::is(Sabotage::ToldAfterTheSend) {
+            tx.db
+                .prepare_cached(
+                    "INSERT INTO told (member_id, plate_tag, state, at) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (member_id, plate_tag) DO UPDATE
                  SET state = excluded.state, at = excluded.at, was_state = told.state, was_at = told.at
                  WHERE excluded.at > told.at OR (excluded.at = told.at AND excluded.state <> told.state)",
-            )?
-            .execute((lane, plate_tag, head.state.as_str(), millis(head.at)))?;
+                )?
+                .execute((lane, plate_tag, head.state.as_str(), millis(head.at)))?;
+        }
+        if sabotage::is(Sabotage::SeveralInFlight) {
+            tx.db
+                .prepare_cached("UPDATE lane SET due_at = ?2, head_id = NULL WHERE member_id = ?1")?
+                .execute((lane, millis(now)))?;
+        }
         leases.push(Lease {
             lane,
             epoch: epoch + 1,
@@ -205,11 +217,20 @@ fn load_head(tx: &Tx<'_>, lane: i64, head: Option<i64>) -> Result<Option<(Delive
     const BY_ID: &str = "SELECT d.id, d.plate_tag, d.plate_sealed, d.state, d.at, d.enqueued_at, d.tries,
                                 m.circle, m.appid, m.openid_sealed
                          FROM delivery d JOIN member m ON m.id = d.member_id WHERE d.id = ?1 AND d.status = 'waiting'";
+    const FIRST_COME: &str = "SELECT d.id, d.plate_tag, d.plate_sealed, d.state, d.at, d.enqueued_at, d.tries,
+                                     m.circle, m.appid, m.openid_sealed
+                              FROM delivery d JOIN member m ON m.id = d.member_id
+                              WHERE d.member_id = ?1 AND d.status = 'waiting' ORDER BY d.id LIMIT 1";
     const EARLIEST: &str = "SELECT d.id, d.plate_tag, d.plate_sealed, d.state, d.at, d.enqueued_at, d.tries,
                                    m.circle, m.appid, m.openid_sealed
                             FROM delivery d JOIN member m ON m.id = d.member_id
                             WHERE d.member_id = ?1 AND d.status = 'waiting' ORDER BY d.at, d.id LIMIT 1";
-    let (sql, key) = head.map_or((EARLIEST, lane), |head| (BY_ID, head));
+    let earliest = if sabotage::is(Sabotage::OrderOfArrival) {
+        FIRST_COME
+    } else {
+        EARLIEST
+    };
+    let (sql, key) = head.map_or((earliest, lane), |head| (BY_ID, head));
     let row: Option<Row> = tx
         .db
         .prepare_cached(sql)?
@@ -253,7 +274,7 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
             "UPDATE lane SET claimed = 0, head_id = NULL WHERE member_id = ?1 AND epoch = ?2 AND claimed = 1",
         )?
         .execute((lane, epoch))?;
-    if freed == 0 {
+    if freed == 0 && !sabotage::is(Sabotage::SettleWithoutClaim) {
         return Ok(false);
     }
     write_attempt(tx, one)?;
@@ -347,7 +368,7 @@ fn repeat(tx: &Tx<'_>, lane: i64, delivery: i64, due_at: i64, counts: bool) -> R
         .db
         .prepare_cached("UPDATE delivery SET tries = tries + ?2 WHERE id = ?1 AND status = 'waiting'")?
         .execute((delivery, counts))?;
-    if waits > 0 {
+    if waits > 0 && !sabotage::is(Sabotage::UnknownIsNotRepeated) {
         tx.db
             .prepare_cached("UPDATE lane SET head_id = ?2, due_at = ?3 WHERE member_id = ?1")?
             .execute((lane, delivery, due_at))?;

@@ -8,6 +8,7 @@ use super::{Failure, Tx, millis, record};
 use crate::domain::gate::Direction;
 use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
+use crate::sabotage::{self, Sabotage};
 use crate::store::vault::{Tag, Vault};
 use crate::store::{Bound, MEMBERS_PER_PLATE, Member, Unbound};
 
@@ -80,7 +81,11 @@ fn tell_entry(
         plate,
         plate_tag,
         state: Direction::In,
-        at: entered.at,
+        at: if sabotage::is(Sabotage::LateBindTellsNow) {
+            now
+        } else {
+            entered.at
+        },
         cause: Cause::LateBind,
     };
     // A clock that runs ahead within tolerance: WeChat Pay refuses the future.
@@ -111,11 +116,18 @@ pub(super) fn unbind(tx: &Tx<'_>, member: &MemberKey, plates: &[Plate], now: Tim
 
 /// Ends one binding at once: what waits is taken out, what was told is forgotten.
 fn unbind_plate(tx: &Tx<'_>, circle: &str, member: i64, tag: &Tag, now: Timestamp) -> Result<(bool, usize), Failure> {
+    if sabotage::is(Sabotage::UnbindIsForgotten) {
+        return Ok((true, 0));
+    }
     let removed = tx
         .db
         .prepare_cached("DELETE FROM binding WHERE circle = ?1 AND plate_tag = ?2 AND member_id = ?3")?
         .execute((circle, tag, member))?;
-    let withdrawn = lanes::withdraw(tx, circle, member, tag, now)?;
+    let withdrawn = if sabotage::is(Sabotage::UnbindKeepsMessages) {
+        0
+    } else {
+        lanes::withdraw(tx, circle, member, tag, now)?
+    };
     tx.db
         .prepare_cached("DELETE FROM told WHERE member_id = ?1 AND plate_tag = ?2")?
         .execute((member, tag))?;

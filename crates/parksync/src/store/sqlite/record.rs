@@ -6,6 +6,7 @@ use super::lanes::{self, Cause, Message};
 use super::{Failure, Tx, direction, millis, timestamp};
 use crate::domain::gate::{Direction, TimeSource};
 use crate::domain::presence::{self, Arrival, At, Crossing, LaneView, Seen, Step, Tell, Visit};
+use crate::sabotage::{self, Sabotage};
 use crate::store::vault::Tag;
 use crate::store::{GateEvent, MEMBERS_PER_PLATE, Recorded};
 
@@ -95,6 +96,12 @@ fn dedupe_tag(tx: &Tx<'_>, event: &GateEvent) -> Tag {
     let read = &event.read;
     let gate = event.gate.as_deref().unwrap_or_default();
     let plate = read.plate.expose();
+    if sabotage::is(Sabotage::NoDedupe) {
+        let number = tx.db.last_insert_rowid().to_string();
+        return tx
+            .vault
+            .tag(&["never the same", &number, &millis(event.received_at).to_string()]);
+    }
     match &read.record_id {
         // The plate belongs to it: a corrected plate under the same record is news.
         Some(id) => tx.vault.tag(&[

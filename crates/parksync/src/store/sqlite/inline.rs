@@ -1,0 +1,97 @@
+//! The store for the simulation: the same transactions on the caller's own thread, one job to a commit, and a disk that fails when
+//! it is told to. Only with the feature `sabotage`.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use rusqlite::{OpenFlags, Transaction};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use super::{Ending, Job, Open, OpenError, SqliteStore, check_vault, connect, migrate, write_group};
+use crate::store::vault::Vault;
+
+/// What becomes of the next commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The disk refuses: nothing is written, and the callers hear of it.
+    Refused,
+    /// The process dies before the commit is on disk.
+    DiesBefore,
+    /// The commit is on disk, and the process dies before anybody hears of it.
+    DiesAfter,
+}
+
+thread_local! {
+    static NEXT: Cell<Option<Fate>> = const { Cell::new(None) };
+}
+
+/// Sets what becomes of the next commit on this thread.
+pub fn set_fate(fate: Option<Fate>) {
+    NEXT.set(fate);
+}
+
+pub(super) fn fate() -> Option<Fate> {
+    NEXT.take()
+}
+
+pub(super) fn meet(
+    fate: Fate,
+    transaction: Transaction<'_>,
+    endings: &mut Vec<Ending>,
+    woke: bool,
+) -> rusqlite::Result<bool> {
+    match fate {
+        Fate::Refused => {
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL),
+                None,
+            ));
+        }
+        Fate::DiesBefore => transaction.rollback()?,
+        Fate::DiesAfter => transaction.commit()?,
+    }
+    // Nobody is there any more to hear it.
+    endings.clear();
+    Ok(woke)
+}
+
+impl SqliteStore {
+    /// Opens a database whose jobs run on the runtime of the caller, which must have one thread.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub fn open_inline(path: &Path, vault: Arc<Vault>) -> Result<(Self, JoinHandle<()>), OpenError> {
+        let database = |source| OpenError::Database {
+            path: path.to_owned(),
+            source,
+        };
+        let mut writer = connect(path, OpenFlags::default()).map_err(database)?;
+        writer.pragma_update(None, "synchronous", "OFF").map_err(database)?;
+        migrate(&mut writer, path)?;
+        check_vault(&writer, &vault).map_err(database)?;
+        let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(database)?;
+        let (jobs, mut queue) = mpsc::channel::<Job>(super::QUEUE);
+        let changed = Arc::new(Notify::new());
+        let (task_vault, task_changed) = (Arc::clone(&vault), Arc::clone(&changed));
+        let task = tokio::spawn(async move {
+            while let Some(job) = queue.recv().await {
+                write_group(&mut writer, vec![job], &task_vault, &task_changed);
+            }
+        });
+        let open = Open {
+            jobs,
+            reader: Arc::new(Mutex::new(reader)),
+            thread: None,
+        };
+        Ok((
+            Self {
+                open: Some(open),
+                vault,
+                changed,
+            },
+            task,
+        ))
+    }
+}
