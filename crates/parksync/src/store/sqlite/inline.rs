@@ -25,6 +25,12 @@ pub enum Fate {
 
 thread_local! {
     static NEXT: Cell<Option<Fate>> = const { Cell::new(None) };
+    static DIED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the process of this thread should have died since this was asked last.
+pub fn take_death() -> bool {
+    DIED.take()
 }
 
 /// Sets what becomes of the next commit on this thread.
@@ -52,6 +58,7 @@ pub(super) fn meet(
         Fate::DiesBefore => transaction.rollback()?,
         Fate::DiesAfter => transaction.commit()?,
     }
+    DIED.set(true);
     // Nobody is there any more to hear it.
     endings.clear();
     Ok(woke)

@@ -1,0 +1,94 @@
+//! What everybody in the simulation shares: the dice, the book of what happened, and what is wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use parksync::domain::gate::Direction;
+
+/// Numbers that look random and are the same for the same seed (splitmix64).
+#[derive(Clone)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x2545_F491_4F6C_DD1D))
+    }
+
+    pub(crate) fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.number() % bound
+    }
+
+    pub(crate) fn in_hundred(&mut self, share: u64) -> bool {
+        self.below(100) < share
+    }
+}
+
+/// One crossing that a gate told.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) state: Direction,
+    pub(crate) at: Timestamp,
+    /// When we acknowledged it.
+    pub(crate) acknowledged_at: Timestamp,
+    /// The replay it came with.
+    pub(crate) batch: Option<u64>,
+}
+
+/// One call that WeChat Pay accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) state: Direction,
+    pub(crate) at: Timestamp,
+    pub(crate) epoch: u32,
+    /// We could not know: the answer was lost, or the process died over it.
+    pub(crate) doubtful: bool,
+}
+
+/// A member's car.
+pub(crate) type Pair = (String, String);
+
+/// What is true, and what WeChat Pay holds.
+#[derive(Default)]
+pub(crate) struct Book {
+    /// What gates told of each plate and we acknowledged, in the order of acknowledgement.
+    pub(crate) told: BTreeMap<String, Vec<Told>>,
+    /// Everything any gate ever tried to tell of a plate: what a call may say.
+    pub(crate) possible: BTreeMap<String, BTreeMap<(Timestamp, bool), Option<u64>>>,
+    /// Which plates are bound to whom, and for how many times they were unbound before.
+    pub(crate) bound: BTreeMap<Pair, bool>,
+    pub(crate) epochs: BTreeMap<Pair, u32>,
+    /// When a binding was made.
+    pub(crate) bound_at: BTreeMap<Pair, Timestamp>,
+    /// Which event of a replay was told, per pair and replay.
+    pub(crate) of_batch: BTreeMap<(Pair, u64), BTreeSet<Timestamp>>,
+    /// What WeChat Pay accepted, in order.
+    pub(crate) accepted: BTreeMap<Pair, Vec<Accepted>>,
+    /// Messages that WeChat Pay refused for good, by the dice.
+    pub(crate) killed: BTreeSet<(Pair, Timestamp)>,
+    pub(crate) wrong: Vec<String>,
+    pub(crate) events: u64,
+    pub(crate) calls: u64,
+    pub(crate) repeats: u64,
+    /// The clock was set wrong, or the process died: waits cannot be judged to the second any more.
+    pub(crate) disturbed: bool,
+}
+
+impl Book {
+    pub(crate) fn wrong(&mut self, what: impl Into<String>) {
+        if self.wrong.len() < 5 {
+            self.wrong.push(what.into());
+        }
+    }
+
+    pub(crate) fn epoch(&self, pair: &Pair) -> u32 {
+        self.epochs.get(pair).copied().unwrap_or(0)
+    }
+}
