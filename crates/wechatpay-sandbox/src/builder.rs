@@ -40,6 +40,7 @@ impl Default for Builder {
             addresses: Addresses {
                 https: any_port,
                 http: any_port,
+                control: None,
             },
             polite: true,
             seed: 0,
@@ -84,6 +85,13 @@ impl Builder {
     #[must_use]
     pub fn listen_http(mut self, address: SocketAddr) -> Self {
         self.addresses.http = address;
+        self
+    }
+
+    /// Opens the control port here: a loopback address, port 0 takes a free one. Default none.
+    #[must_use]
+    pub fn control(mut self, address: SocketAddr) -> Self {
+        self.addresses.control = Some(address);
         self
     }
 
@@ -180,9 +188,12 @@ impl Builder {
     /// # Errors
     /// When a port cannot be opened or keys cannot be made.
     pub async fn start(self) -> Result<Sandbox, StartError> {
-        let Addresses { https, http } = self.addresses;
-        if !http.ip().is_loopback() {
-            return Err(StartError::HttpNotLoopback(http));
+        let Addresses { https, http, control } = self.addresses;
+        let plain = [Some(http), control].into_iter().flatten();
+        for address in plain {
+            if !address.ip().is_loopback() {
+                return Err(StartError::HttpNotLoopback(address));
+            }
         }
         let identity = if self.fresh_keys {
             Identity::fresh().await?
@@ -208,16 +219,16 @@ impl Builder {
             settings: self.settings,
             faults,
         });
-        let server = Server::start(Arc::clone(&platform), tls, self.addresses)
-            .await
-            .map_err(|source| StartError::Listen { https, http, source })?;
-        let base_url = format!("https://{}", server.https);
-        let http_url = format!("http://{}", server.http);
+        let server = Server::start(Arc::clone(&platform), tls, self.addresses).await?;
+        let base_url = format!("https://{}", server.bound.https);
+        let http_url = format!("http://{}", server.bound.http);
+        let control_url = server.bound.control.map(|address| format!("http://{address}"));
         Ok(Sandbox {
             platform,
             _server: server,
             base_url,
             http_url,
+            control_url,
         })
     }
 }

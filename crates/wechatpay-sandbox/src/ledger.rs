@@ -174,6 +174,23 @@ impl Ledger {
         self.lock().calls.iter().cloned().collect()
     }
 
+    /// One call, while it is kept.
+    pub fn call(&self, number: u64) -> Option<Call> {
+        self.lock().call(number).cloned()
+    }
+
+    /// The newest calls that fit, newest first, at most so many. Looks at ten thousand.
+    pub(crate) fn newest(&self, limit: usize, fits: impl Fn(&Call) -> bool) -> Vec<Call> {
+        let inner = self.lock();
+        let newest = inner.calls.iter().rev().take(LOOKED_AT);
+        newest.filter(|call| fits(call)).take(limit).cloned().collect()
+    }
+
+    /// Counts the changes.
+    pub(crate) fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
     /// The accepted parking states, in the order in which they took effect.
     pub fn parkings(&self) -> Vec<Parking> {
         self.lock().parkings.iter().cloned().collect()
@@ -352,6 +369,8 @@ impl std::fmt::Debug for Ledger {
             .finish()
     }
 }
+
+const LOOKED_AT: usize = 10_000;
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,7 @@ use crate::fault::{Fault, Faults};
 use crate::ledger::{Answer, Call};
 use crate::refusal::Refusal;
 use crate::seal::{self, Twist};
-use crate::world::World;
+use crate::world::{Moods, World};
 
 /// Told of every call once its fate is decided.
 pub(crate) type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
@@ -64,6 +64,19 @@ struct Outcome {
 }
 
 impl Platform {
+    /// Forgets what happened in the business, and behaves.
+    pub(crate) fn reset(&self) {
+        let world = &self.world;
+        world.members.clear();
+        world.presences.clear();
+        world.payments.clear();
+        world.callbacks.clear();
+        world.vehicles.clear();
+        world.reminders.clear();
+        *world.lock_moods() = Moods::default();
+        self.faults.clear();
+    }
+
     pub(crate) async fn serve(&self, request: Request<Incoming>) -> Ending {
         let (parts, body) = request.into_parts();
         let target = parts

@@ -6,6 +6,7 @@ mod authentication;
 mod callbacks;
 mod circle;
 mod client;
+mod control;
 mod faults;
 mod folder;
 mod keys;
