@@ -1,6 +1,7 @@
 //! The settings of a sandbox, and its start.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use crate::callbacks::{AuthorizationPlan, PaymentAck};
 use crate::clock::Clock;
 use crate::endpoints::commit_status::CommitStatusAnswer;
 use crate::fault::{FaultPlan, Faults};
+use crate::identity::Identity;
 use crate::keyring::{KeyMode, PlatformKeys};
 use crate::ledger::{Call, Ledger};
-use crate::merchant::Identity;
 use crate::platform::{Observer, Platform, Settings};
 use crate::reminders::ReminderAnswer;
 use crate::seal::Sealer;
@@ -26,6 +27,7 @@ pub struct Builder {
     seed: u64,
     clock_offset_s: i64,
     fresh_keys: bool,
+    kept_keys: Option<PathBuf>,
     cached_signatures: bool,
     ledger_limit: usize,
     key_mode: KeyMode,
@@ -46,6 +48,7 @@ impl Default for Builder {
             seed: 0,
             clock_offset_s: 0,
             fresh_keys: false,
+            kept_keys: None,
             cached_signatures: false,
             ledger_limit: 1_000_000,
             key_mode: KeyMode::default(),
@@ -106,6 +109,13 @@ impl Builder {
     #[must_use]
     pub fn fresh_keys(mut self) -> Self {
         self.fresh_keys = true;
+        self
+    }
+
+    /// Comes back with the ids and keys of this file, which [`Sandbox::keep_keys`] wrote; makes its own while there is none.
+    #[must_use]
+    pub fn kept_keys(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kept_keys = Some(path.into());
         self
     }
 
@@ -195,10 +205,11 @@ impl Builder {
                 return Err(StartError::HttpNotLoopback(address));
             }
         }
-        let identity = if self.fresh_keys {
-            Identity::fresh().await?
-        } else {
-            Identity::shared().await?
+        let kept = self.kept_keys.as_deref().map(Identity::read).transpose()?.flatten();
+        let identity = match kept {
+            Some(kept) => kept,
+            None if self.fresh_keys || self.kept_keys.is_some() => Identity::fresh().await?,
+            None => Identity::shared().await?,
         };
         let tls = tls::acceptor(&identity, https.ip(), None)?;
         let faults = Faults::default();

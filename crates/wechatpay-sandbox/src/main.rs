@@ -25,6 +25,9 @@ struct Arguments {
     /// Address for plain HTTP, loopback only.
     #[arg(long, default_value = "127.0.0.1:0")]
     http: SocketAddr,
+    /// Come back with the same ids and keys next time: they are kept in the folder. Otherwise they die with the process.
+    #[arg(long)]
+    keep_keys: bool,
     /// Address for the control port and its page, loopback only.
     #[arg(long, default_value = "127.0.0.1:0")]
     control: SocketAddr,
@@ -43,7 +46,12 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(seed_of_the_moment);
-    let sandbox = Sandbox::builder()
+    let kept = arguments.dir.join(KEPT);
+    let mut builder = Sandbox::builder();
+    if arguments.keep_keys {
+        builder = builder.kept_keys(&kept);
+    }
+    let sandbox = builder
         .listen(arguments.listen)
         .listen_http(arguments.http)
         .control(arguments.control)
@@ -55,7 +63,10 @@ async fn main() -> anyhow::Result<()> {
         .start()
         .await?;
     let folder = sandbox.write_folder(&arguments.dir)?;
-    introduce(&sandbox, &folder, (!arguments.polite).then_some(seed));
+    if arguments.keep_keys {
+        sandbox.keep_keys(&kept)?;
+    }
+    introduce(&sandbox, &folder, &arguments, (!arguments.polite).then_some(seed));
     stop_signal().await.context("cannot listen for signals")?;
     println!(
         "stopped after {} calls, {} accepted",
@@ -65,7 +76,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn introduce(sandbox: &Sandbox, folder: &Folder, seed: Option<u64>) {
+fn introduce(sandbox: &Sandbox, folder: &Folder, arguments: &Arguments, seed: Option<u64>) {
     let merchant = sandbox.merchant();
     println!("WeChat Pay sandbox (微信支付沙箱)");
     println!("  base URL (HTTPS)     {}", sandbox.base_url());
@@ -92,6 +103,10 @@ fn introduce(sandbox: &Sandbox, folder: &Folder, seed: Option<u64>) {
         merchant.sub_mchid
     );
     println!("Try it: parksync serve --config {}", folder.config.display());
+    println!(
+        "    or: bash {}, and the same in PHP, Node.js, Python, Go, Java, Rust beside it",
+        folder.dir.join("examples/park.sh").display()
+    );
     println!("Endpoints:");
     for endpoint in Sandbox::endpoints() {
         println!("  {endpoint}");
@@ -102,7 +117,12 @@ fn introduce(sandbox: &Sandbox, folder: &Folder, seed: Option<u64>) {
         }
         None => println!("Polite: every valid call succeeds."),
     }
-    println!("Test keys, never real ones: they die with this process. Refused calls are printed below; Ctrl-C stops.");
+    let keys = if arguments.keep_keys {
+        "they are kept in the folder"
+    } else {
+        "they die with this process"
+    };
+    println!("Test keys, never real ones: {keys}. Refused calls are printed below; Ctrl-C stops.");
 }
 
 /// Prints what did not go well. Bodies hold plates and openids: of them only size and shape are shown.
@@ -162,5 +182,7 @@ fn seed_of_the_moment() -> u64 {
         .map_or(0, |time| u64::from(time.subsec_nanos()))
 }
 
+/// Within the folder.
+const KEPT: &str = "keys/sandbox-identity.json";
 /// A program runs for days.
 const LEDGER_LIMIT: usize = 100_000;

@@ -101,6 +101,7 @@ impl SigningKey {
 }
 
 /// A public RSA key.
+#[derive(Clone)]
 pub struct VerifyingKey {
     key: ParsedPublicKey,
     spki: Vec<u8>,
