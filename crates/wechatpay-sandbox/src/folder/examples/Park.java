@@ -13,6 +13,7 @@ import java.security.cert.CertificateFactory;
 import java.security.spec.PKCS8EncodedKeySpec;
 import java.security.spec.X509EncodedKeySpec;
 import java.time.OffsetDateTime;
+import java.time.format.DateTimeFormatter;
 import java.time.temporal.ChronoUnit;
 import java.util.Base64;
 import java.util.UUID;
@@ -42,7 +43,7 @@ public class Park {
 
     public static void main(String[] arguments) throws Exception {
         String path = "/v3/businesscircle/parkings";
-        String time = OffsetDateTime.now().truncatedTo(ChronoUnit.SECONDS).format(java.time.format.DateTimeFormatter.ofPattern("yyyy-MM-dd'T'HH:mm:ssXXX"));
+        String time = OffsetDateTime.now().truncatedTo(ChronoUnit.SECONDS).format(DateTimeFormatter.ofPattern("yyyy-MM-dd'T'HH:mm:ssXXX"));
         String body = "{\"brandid\":{{brandid}},\"appid\":\"{{appid}}\",\"openid\":\"oUpF8uMuAJOM2pxb1Q\","
             + "\"plate_number\":\"粤B888888\",\"state\":\"IN\",\"time\":\"" + time + "\"}";
         long timestamp = System.currentTimeMillis() / 1000;
@@ -63,6 +64,9 @@ public class Park {
         HttpResponse<String> reply = HttpClient.newBuilder().sslContext(trust()).build()
             .send(request, HttpResponse.BodyHandlers.ofString());
         System.out.println(reply.statusCode() + " " + reply.body());
+        if (reply.statusCode() >= 300) {
+            System.exit(1); // 拒绝的应答可能没有签名 · A refusal may come unsigned.
+        }
 
         String signed = reply.headers().firstValue("Wechatpay-Timestamp").orElse("") + "\n"
             + reply.headers().firstValue("Wechatpay-Nonce").orElse("") + "\n" + reply.body() + "\n";

@@ -65,6 +65,9 @@ func main() {
 	reply := must(client.Do(request))
 	answer := must(io.ReadAll(reply.Body))
 	fmt.Println(reply.StatusCode, string(answer))
+	if reply.StatusCode >= 300 {
+		os.Exit(1) // 拒绝的应答可能没有签名 · A refusal may come unsigned.
+	}
 
 	signed := fmt.Sprintf("%s\n%s\n%s\n", reply.Header.Get("Wechatpay-Timestamp"), reply.Header.Get("Wechatpay-Nonce"), answer)
 	digest = sha256.Sum256([]byte(signed))

@@ -35,6 +35,7 @@ call.on("response", async (reply) => {
   let answer = "";
   for await (const piece of reply.setEncoding("utf8")) answer += piece;
   console.log(reply.statusCode, answer);
+  if (reply.statusCode >= 300) process.exit(1); // 拒绝的应答可能没有签名 · A refusal may come unsigned.
   const signed = `${reply.headers["wechatpay-timestamp"]}\n${reply.headers["wechatpay-nonce"]}\n${answer}\n`;
   const good = createVerify("sha256")
     .update(signed)

@@ -40,7 +40,11 @@ $answer = curl_exec($call);
 if ($answer === false) {
     exit(curl_error($call) . PHP_EOL);
 }
-echo curl_getinfo($call, CURLINFO_RESPONSE_CODE), ' ', $answer, PHP_EOL;
+$status = curl_getinfo($call, CURLINFO_RESPONSE_CODE);
+echo $status, ' ', $answer, PHP_EOL;
+if ($status >= 300) {
+    exit(1); // 拒绝的应答可能没有签名 · A refusal may come unsigned.
+}
 
 $signed = ($headers['wechatpay-timestamp'] ?? '') . "\n" . ($headers['wechatpay-nonce'] ?? '') . "\n$answer\n";
 $good = openssl_verify($signed, base64_decode($headers['wechatpay-signature'] ?? ''), file_get_contents($keys . 'pub_key.pem'), OPENSSL_ALGO_SHA256);

@@ -50,6 +50,8 @@ except urllib.error.HTTPError as refused:
     reply = refused
 answer = reply.read()
 print(reply.status, answer.decode())
+if reply.status >= 300:
+    raise SystemExit(1)  # 拒绝的应答可能没有签名 · A refusal may come unsigned.
 
 signed = f"{reply.headers['Wechatpay-Timestamp']}\n{reply.headers['Wechatpay-Nonce']}\n".encode() + answer + b"\n"
 public_key = load_pem_public_key((KEYS / "pub_key.pem").read_bytes())

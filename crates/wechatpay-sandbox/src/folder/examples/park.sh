@@ -18,10 +18,12 @@ status=$(curl --silent --show-error --cacert ../keys/sandbox-ca.pem \
   --header 'Wechatpay-Serial: {{public_key_id}}' \
   --data-binary "$body" "{{base_url}}$path")
 touch "$folder/answer"
+echo "$status $(cat "$folder/answer")"
+# 拒绝的应答可能没有签名 · A refusal may come unsigned.
+[[ $status == 2* ]] || exit 1
 
 header() { sed -n "s/^$1: //Ip" "$folder/headers" | tr -d '\r'; }
 header Wechatpay-Signature | openssl base64 -d -A >"$folder/signature"
 { printf '%s\n%s\n' "$(header Wechatpay-Timestamp)" "$(header Wechatpay-Nonce)"; cat "$folder/answer"; echo; } |
   openssl dgst -sha256 -verify ../keys/pub_key.pem -signature "$folder/signature" >"$folder/verdict" || true
-echo "$status $(cat "$folder/answer")"
 grep -q 'Verified OK' "$folder/verdict" && echo 'signature good'

@@ -44,7 +44,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut reply = String::new();
     stream.read_to_string(&mut reply)?;
     let (head, answer) = reply.split_once("\r\n\r\n").ok_or("no answer")?;
-    println!("{} {answer}", head.split(' ').nth(1).unwrap_or_default());
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    println!("{status} {answer}");
+    if !status.starts_with('2') {
+        std::process::exit(1); // 拒绝的应答可能没有签名 · A refusal may come unsigned.
+    }
 
     let header = |name: &str| {
         let found = head.lines().filter_map(|line| line.split_once(": ")).find(|(known, _)| known.eq_ignore_ascii_case(name));
