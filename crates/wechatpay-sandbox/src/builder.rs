@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::callbacks::{AuthorizationPlan, PaymentAck};
+use http::Uri;
+
+use crate::callbacks::{Attempt, AuthorizationPlan, Event, PaymentAck};
 use crate::clock::Clock;
 use crate::endpoints::commit_status::CommitStatusAnswer;
 use crate::fault::{FaultPlan, Faults};
@@ -16,7 +18,7 @@ use crate::platform::{Observer, Platform, Settings};
 use crate::reminders::ReminderAnswer;
 use crate::seal::Sealer;
 use crate::server::{Addresses, Server};
-use crate::world::{Rules, World};
+use crate::world::{CallbackObserver, Rules, World};
 use crate::{Sandbox, StartError, tls};
 
 /// Settings of a sandbox.
@@ -33,6 +35,7 @@ pub struct Builder {
     key_mode: KeyMode,
     settings: Settings,
     rules: Rules,
+    on_callback: Option<CallbackObserver>,
 }
 
 impl Default for Builder {
@@ -58,6 +61,7 @@ impl Default for Builder {
                 observer: None,
             },
             rules: Rules::default(),
+            on_callback: None,
         }
     }
 }
@@ -193,6 +197,13 @@ impl Builder {
         self
     }
 
+    /// Is told of every try of a callback once it is judged, on the sandbox's thread: be quick.
+    #[must_use]
+    pub fn on_callback(mut self, observer: impl Fn(Event, &Uri, &Attempt) + Send + Sync + 'static) -> Self {
+        self.on_callback = Some(Arc::new(observer));
+        self
+    }
+
     /// Starts the sandbox.
     ///
     /// # Errors
@@ -219,14 +230,10 @@ impl Builder {
         let clock = Clock::new(self.clock_offset_s);
         let sealer = Sealer::new(self.cached_signatures);
         let keys = PlatformKeys::new(Arc::clone(&identity), clock.clone(), self.key_mode, sealer);
+        let mut world = World::new(identity, keys, self.rules, clock, Ledger::new(self.ledger_limit));
+        world.on_callback = self.on_callback;
         let platform = Arc::new(Platform {
-            world: Arc::new(World::new(
-                identity,
-                keys,
-                self.rules,
-                clock,
-                Ledger::new(self.ledger_limit),
-            )),
+            world: Arc::new(world),
             settings: self.settings,
             faults,
         });

@@ -10,7 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::Parser;
-use wechatpay_sandbox::{Answer, Call, Folder, Help, Sandbox, seal};
+use http::Uri;
+use wechatpay_sandbox::{Answer, Attempt, Call, Event, Folder, Help, KeyMode, Sandbox, seal};
 
 /// WeChat Pay APIv3 on your desk (微信支付沙箱): checks, answers and misbehaves as the real one does.
 #[derive(Parser)]
@@ -31,6 +32,12 @@ struct Arguments {
     /// Address for the control port and its page, loopback only.
     #[arg(long, default_value = "127.0.0.1:0")]
     control: SocketAddr,
+    /// Where callbacks about authorisations, payments and refunds go: https, or http on the loopback.
+    #[arg(long)]
+    notify_url: Option<String>,
+    /// Which key signs when the caller names none.
+    #[arg(long, value_enum, default_value_t = Keys::Certificate)]
+    keys: Keys,
     /// Let every valid call succeed. Otherwise about three in a hundred go wrong, as they do in real life.
     #[arg(long)]
     polite: bool,
@@ -40,6 +47,16 @@ struct Arguments {
     /// Reuse signatures within a second, for load tests.
     #[arg(long)]
     cached_signatures: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Keys {
+    /// The platform certificate (平台证书).
+    Certificate,
+    /// The public key (微信支付公钥), while certificates still count.
+    PublicKey,
+    /// The public key, and no certificates at all.
+    PublicKeyOnly,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -59,9 +76,19 @@ async fn main() -> anyhow::Result<()> {
         .seed(seed)
         .cached_signatures(arguments.cached_signatures)
         .ledger_limit(LEDGER_LIMIT)
+        .key_mode(match arguments.keys {
+            Keys::Certificate => KeyMode::Certificate,
+            Keys::PublicKey => KeyMode::PublicKey,
+            Keys::PublicKeyOnly => KeyMode::PublicKeyOnly,
+        })
         .on_call(log)
+        .on_callback(log_callback)
         .start()
         .await?;
+    if let Some(url) = &arguments.notify_url {
+        sandbox.callbacks().set_authorization_url(url)?;
+        sandbox.callbacks().set_payment_url(url)?;
+    }
     let folder = sandbox.write_folder(&arguments.dir)?;
     if arguments.keep_keys {
         sandbox.keep_keys(&kept)?;
@@ -158,6 +185,18 @@ fn log(call: &Call) {
             call.body.len(),
             seal::sha256_hex(&call.body)
         );
+    }
+}
+
+/// Prints every try of a callback: how the merchant's server answered, and why that does not count.
+fn log_callback(event: Event, url: &Uri, attempt: &Attempt) {
+    let status = attempt
+        .status
+        .map_or("no answer".to_owned(), |status| status.to_string());
+    let (event, after) = (event.event_type(), attempt.after.as_millis());
+    println!("callback {event} to {url} → {status} in {after} ms");
+    if let Some(failure) = &attempt.failure {
+        println!("    not acknowledged (未确认): {failure}");
     }
 }
 

@@ -290,7 +290,8 @@ async fn refunds_are_told_when_points_were_earned() {
         assert_eq!(points(&sandbox, &payment.transaction_id, earned).await, "204");
         told.push(payment.transaction_id);
     }
-    let silent = payments.pay(Purchase::new(OPENID, 200)).transaction_id;
+    let silent = payments.pay(Purchase::new(OPENID, 200));
+    settled(&sandbox, &silent.notification.unwrap()).await;
 
     let refund = payments.refund(&told[0], 150).unwrap();
     let notification = settled(&sandbox, &refund.notification.unwrap()).await;
@@ -307,7 +308,7 @@ async fn refunds_are_told_when_points_were_earned() {
     );
     let untold = |transaction_id| payments.refund(transaction_id, 1).unwrap().notification.unwrap_err();
     assert_eq!(untold(&told[1]), Untold::NoneEarned);
-    assert_eq!(untold(&silent), Untold::NoPoints);
+    assert_eq!(untold(&silent.transaction_id), Untold::NoPoints);
     assert_eq!(payments.refund(&told[0], 51).unwrap_err(), RefundError::Amount);
     assert_eq!(payments.refund("1", 1).unwrap_err(), RefundError::Unknown);
     sandbox.clock().advance(HOUR * 24 * 31);
@@ -489,4 +490,28 @@ async fn without_a_url_nothing_is_sent() {
         (Submission::Automatic, None)
     );
     assert!(sandbox.callbacks().all().is_empty());
+}
+
+#[tokio::test]
+async fn an_observer_hears_of_every_try() {
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let ears = Arc::clone(&heard);
+    let builder = Sandbox::builder().on_callback(move |event, _, attempt| {
+        ears.lock()
+            .unwrap()
+            .push((event, attempt.status, attempt.failure.is_some()));
+    });
+    let sandbox = builder.start().await.unwrap();
+    let shop = Shop::start(|before, _| Answer::new(if before == 0 { 500 } else { 204 }, "")).await;
+    sandbox.callbacks().set_authorization_url(&shop.url()).unwrap();
+
+    let id = sandbox.members().authorize(OPENID).unwrap();
+    sandbox.clock().advance(HOUR);
+    settled(&sandbox, &id).await;
+
+    let event = Event::Authorization;
+    assert_eq!(
+        *heard.lock().unwrap(),
+        [(event, Some(500), true), (event, Some(204), false)]
+    );
 }
