@@ -1,21 +1,24 @@
 //! The settings of a sandbox, and its start.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::callbacks::{AuthorizationPlan, PaymentAck};
+use http::Uri;
+
+use crate::callbacks::{Attempt, AuthorizationPlan, Event, PaymentAck};
 use crate::clock::Clock;
 use crate::endpoints::commit_status::CommitStatusAnswer;
 use crate::fault::{FaultPlan, Faults};
+use crate::identity::Identity;
 use crate::keyring::{KeyMode, PlatformKeys};
 use crate::ledger::{Call, Ledger};
-use crate::merchant::Identity;
 use crate::platform::{Observer, Platform, Settings};
 use crate::reminders::ReminderAnswer;
 use crate::seal::Sealer;
 use crate::server::{Addresses, Server};
-use crate::world::{Rules, World};
+use crate::world::{CallbackObserver, Rules, World};
 use crate::{Sandbox, StartError, tls};
 
 /// Settings of a sandbox.
@@ -26,11 +29,13 @@ pub struct Builder {
     seed: u64,
     clock_offset_s: i64,
     fresh_keys: bool,
+    kept_keys: Option<PathBuf>,
     cached_signatures: bool,
     ledger_limit: usize,
     key_mode: KeyMode,
     settings: Settings,
     rules: Rules,
+    on_callback: Option<CallbackObserver>,
 }
 
 impl Default for Builder {
@@ -40,11 +45,13 @@ impl Default for Builder {
             addresses: Addresses {
                 https: any_port,
                 http: any_port,
+                control: None,
             },
             polite: true,
             seed: 0,
             clock_offset_s: 0,
             fresh_keys: false,
+            kept_keys: None,
             cached_signatures: false,
             ledger_limit: 1_000_000,
             key_mode: KeyMode::default(),
@@ -54,6 +61,7 @@ impl Default for Builder {
                 observer: None,
             },
             rules: Rules::default(),
+            on_callback: None,
         }
     }
 }
@@ -87,6 +95,13 @@ impl Builder {
         self
     }
 
+    /// Opens the control port here: a loopback address, port 0 takes a free one. Default none.
+    #[must_use]
+    pub fn control(mut self, address: SocketAddr) -> Self {
+        self.addresses.control = Some(address);
+        self
+    }
+
     /// Seconds by which the platform's clock is ahead of the machine's. Default 0.
     #[must_use]
     pub fn clock_offset(mut self, seconds: i64) -> Self {
@@ -98,6 +113,13 @@ impl Builder {
     #[must_use]
     pub fn fresh_keys(mut self) -> Self {
         self.fresh_keys = true;
+        self
+    }
+
+    /// Comes back with the ids and keys of this file, which [`Sandbox::keep_keys`] wrote; makes its own while there is none.
+    #[must_use]
+    pub fn kept_keys(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kept_keys = Some(path.into());
         self
     }
 
@@ -175,19 +197,30 @@ impl Builder {
         self
     }
 
+    /// Is told of every try of a callback once it is judged, on the sandbox's thread: be quick.
+    #[must_use]
+    pub fn on_callback(mut self, observer: impl Fn(Event, &Uri, &Attempt) + Send + Sync + 'static) -> Self {
+        self.on_callback = Some(Arc::new(observer));
+        self
+    }
+
     /// Starts the sandbox.
     ///
     /// # Errors
     /// When a port cannot be opened or keys cannot be made.
     pub async fn start(self) -> Result<Sandbox, StartError> {
-        let Addresses { https, http } = self.addresses;
-        if !http.ip().is_loopback() {
-            return Err(StartError::HttpNotLoopback(http));
+        let Addresses { https, http, control } = self.addresses;
+        let plain = [Some(http), control].into_iter().flatten();
+        for address in plain {
+            if !address.ip().is_loopback() {
+                return Err(StartError::HttpNotLoopback(address));
+            }
         }
-        let identity = if self.fresh_keys {
-            Identity::fresh().await?
-        } else {
-            Identity::shared().await?
+        let kept = self.kept_keys.as_deref().map(Identity::read).transpose()?.flatten();
+        let identity = match kept {
+            Some(kept) => kept,
+            None if self.fresh_keys || self.kept_keys.is_some() => Identity::fresh().await?,
+            None => Identity::shared().await?,
         };
         let tls = tls::acceptor(&identity, https.ip(), None)?;
         let faults = Faults::default();
@@ -197,27 +230,23 @@ impl Builder {
         let clock = Clock::new(self.clock_offset_s);
         let sealer = Sealer::new(self.cached_signatures);
         let keys = PlatformKeys::new(Arc::clone(&identity), clock.clone(), self.key_mode, sealer);
+        let mut world = World::new(identity, keys, self.rules, clock, Ledger::new(self.ledger_limit));
+        world.on_callback = self.on_callback;
         let platform = Arc::new(Platform {
-            world: Arc::new(World::new(
-                identity,
-                keys,
-                self.rules,
-                clock,
-                Ledger::new(self.ledger_limit),
-            )),
+            world: Arc::new(world),
             settings: self.settings,
             faults,
         });
-        let server = Server::start(Arc::clone(&platform), tls, self.addresses)
-            .await
-            .map_err(|source| StartError::Listen { https, http, source })?;
-        let base_url = format!("https://{}", server.https);
-        let http_url = format!("http://{}", server.http);
+        let server = Server::start(Arc::clone(&platform), tls, self.addresses).await?;
+        let base_url = format!("https://{}", server.bound.https);
+        let http_url = format!("http://{}", server.bound.http);
+        let control_url = server.bound.control.map(|address| format!("http://{address}"));
         Ok(Sandbox {
             platform,
             _server: server,
             base_url,
             http_url,
+            control_url,
         })
     }
 }

@@ -20,9 +20,10 @@
 //! It shares no code with the SDK: one misreading of the protocol must not pass its own test. Guards against use in
 //! production: the keys die with the process, nothing is stored, every answer carries `X-Wechatpay-Sandbox`.
 //!
-//! Rooms, in reading order: `merchant` ids and keys · `server` sockets · `platform` one request · `check` authentication ·
+//! Rooms, in reading order: `merchant` and `identity` ids and keys · `server` sockets · `platform` one request · `check` authentication ·
 //! `endpoints` the business · `world` what it knows (`members`, `presence`, `payments`,
-//! `mall`, `vehicles`, `reminders`) · `callbacks` and `push` what the merchant is told · `seal` signatures · `fault` misbehaviour · `ledger` what arrived · `folder` files for a client.
+//! `mall`, `vehicles`, `reminders`) · `callbacks` and `push` what the merchant is told · `seal` signatures · `fault` misbehaviour · `ledger` what arrived ·
+//! `control` the same by HTTP · `folder` files for a client.
 
 mod answer_body;
 mod builder;
@@ -30,10 +31,12 @@ mod callbacks;
 mod check;
 mod china;
 mod clock;
+mod control;
 mod endpoints;
 mod fault;
 mod folder;
 mod hint;
+mod identity;
 mod keyring;
 mod ledger;
 mod mall;
@@ -63,11 +66,12 @@ pub use clock::Clock;
 pub use endpoints::commit_status::CommitStatusAnswer;
 pub use fault::{Fault, FaultPlan, FaultRule, Faults, TlsFault};
 pub use folder::{Folder, FolderError};
+pub use identity::IdentityError;
 pub use keyring::{CertificateEntry, KeyMode, PlatformKeys};
 pub use ledger::{Answer, Call, Ledger, Parking};
 pub use mall::MallState;
 pub use members::{Authorized, Members};
-pub use merchant::{IdentityError, Merchant};
+pub use merchant::Merchant;
 pub use payments::{Payment, Payments, Points, Purchase, Refund, RefundError, Submission, SubmitError, Untold};
 pub use presence::{Presence, State};
 pub use refusal::{Detail, Help, Refusal};
@@ -76,7 +80,6 @@ pub use vehicles::{Charge, ChargeFate, Entry, SETTLING, ServiceState, VehicleMer
 
 use platform::Platform;
 use server::Server;
-use world::Moods;
 
 /// A running sandbox. Dropping it closes its ports.
 pub struct Sandbox {
@@ -84,6 +87,7 @@ pub struct Sandbox {
     _server: Server,
     base_url: String,
     http_url: String,
+    control_url: Option<String>,
 }
 
 impl Sandbox {
@@ -109,6 +113,11 @@ impl Sandbox {
     /// The plain HTTP address, as `http://127.0.0.1:PORT`.
     pub fn http_url(&self) -> &str {
         &self.http_url
+    }
+
+    /// The control port, as `http://127.0.0.1:PORT`, when there is one. See [`Builder::control`].
+    pub fn control_url(&self) -> Option<&str> {
+        self.control_url.as_deref()
     }
 
     /// The certificate authority behind [`base_url`](Self::base_url), PEM.
@@ -182,17 +191,9 @@ impl Sandbox {
         endpoints::all().map(|(method, path)| format!("{method} {path}"))
     }
 
-    /// Forgets members, presences, payments and faults. Keys, ledger and clocks stay.
+    /// Forgets members, payments, presences, callbacks, stays and faults. Keys, ledger and clocks stay.
     pub fn reset(&self) {
-        let world = &self.platform.world;
-        world.members.clear();
-        world.presences.clear();
-        world.payments.clear();
-        world.callbacks.clear();
-        world.vehicles.clear();
-        world.reminders.clear();
-        *world.lock_moods() = Moods::default();
-        self.platform.faults.clear();
+        self.platform.reset();
     }
 
     /// Sets the platform's clock this many seconds ahead of the machine's (negative: behind).
@@ -235,16 +236,14 @@ pub enum StartError {
     /// TLS refused the certificate just made.
     #[error("the sandbox cannot offer TLS")]
     Tls(#[from] rustls::Error),
-    /// Plain HTTP is for the loopback only: signatures do not hide plates.
-    #[error("plain HTTP only on a loopback address, not on {0}")]
+    /// Plain HTTP and the control port are for the loopback only: nothing there hides plates.
+    #[error("plain HTTP and the control port only on a loopback address, not on {0}")]
     HttpNotLoopback(SocketAddr),
     /// A port is taken or forbidden.
-    #[error("the sandbox cannot listen on {https} and {http}")]
+    #[error("the sandbox cannot listen on {address}")]
     Listen {
-        /// Address for HTTPS.
-        https: SocketAddr,
-        /// Address for HTTP.
-        http: SocketAddr,
+        /// Which one.
+        address: SocketAddr,
         /// Why.
         source: std::io::Error,
     },

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER, SERVER,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -20,7 +23,7 @@ use crate::fault::{Fault, Faults};
 use crate::ledger::{Answer, Call};
 use crate::refusal::Refusal;
 use crate::seal::{self, Twist};
-use crate::world::World;
+use crate::world::{Moods, World};
 
 /// Told of every call once its fate is decided.
 pub(crate) type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
@@ -64,6 +67,19 @@ struct Outcome {
 }
 
 impl Platform {
+    /// Forgets what happened in the business, and behaves.
+    pub(crate) fn reset(&self) {
+        let world = &self.world;
+        world.members.clear();
+        world.presences.clear();
+        world.payments.clear();
+        world.callbacks.clear();
+        world.vehicles.clear();
+        world.reminders.clear();
+        *world.lock_moods() = Moods::default();
+        self.faults.clear();
+    }
+
     pub(crate) async fn serve(&self, request: Request<Incoming>) -> Ending {
         let (parts, body) = request.into_parts();
         let target = parts
@@ -228,6 +244,11 @@ impl Platform {
             HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
         );
         headers.insert(DATE, header(&http_date(now)));
+        // As the captures have them.
+        headers.insert(SERVER, HeaderValue::from_static("nginx"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, must-revalidate"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static("zh-CN"));
         let keep_alive = format!("timeout={}", self.settings.keep_alive.as_millis().div_ceil(1000));
         headers.insert(HeaderName::from_static("keep-alive"), header(&keep_alive));
         if !body.is_empty() {

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod authentication;
+mod callback_trouble;
 mod callbacks;
 mod circle;
 mod client;
+mod control;
 mod faults;
 mod folder;
 mod keys;
