@@ -1,5 +1,7 @@
 //! What a client does about a bad network: the other domain, a fresh connection, another try, and bounds on all of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -152,20 +154,72 @@ async fn a_call_swallowed_by_a_stale_connection_is_sent_again_when_that_is_safe(
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_callers_lose_no_call_while_the_server_reloads_eight_times() {
+    let server = Server::start().await;
+    let client = of(&server).build().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..16)
+        .map(|_| {
+            let (client, stop) = (client.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    let outcome = client[PATH].post(&json!({})).await;
+                    outcome.unwrap_or_else(|error| panic!("{}", Chain(&error)));
+                    calls += 1;
+                }
+                calls
+            })
+        })
+        .collect();
+
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        server.reload();
+    }
+    stop.store(true, Ordering::SeqCst);
+
+    let mut calls = 0;
+    for caller in callers {
+        calls += caller.await.unwrap();
+    }
+    assert!(
+        calls > 100 && server.connections() > 16,
+        "{calls} calls, {} connections",
+        server.connections()
+    );
+}
+
 #[tokio::test]
-async fn a_cut_on_a_fresh_connection_is_not_repeated_without_the_opt_in() {
+async fn a_cut_is_repeated_twice_at_once_and_further_by_the_opt_in_only() {
     let sandbox = Sandbox::start().await.unwrap();
     let valid = body(&sandbox, &json!({}));
+    let cut = |times| {
+        for _ in 0..times {
+            sandbox.faults().next(Fault::DropReplyAfterCommit);
+        }
+    };
 
-    sandbox.faults().next(Fault::DropReplyAfterCommit);
-    let error = builder(&sandbox).build().unwrap()[PATH].post(&valid).await.unwrap_err();
-    assert!(error.is_ambiguous(), "{}", Chain(&error));
-    assert_eq!(sandbox.ledger().len(), 1);
-
-    sandbox.faults().next(Fault::DropReplyAfterCommit);
-    let client = builder(&sandbox).retry(RetryPolicy::new(2)).build().unwrap();
+    cut(2);
+    let client = builder(&sandbox).build().unwrap();
     client[PATH].post(&valid).await.unwrap();
-    assert_eq!(sandbox.ledger().len(), 3);
+    assert_eq!(
+        sandbox.ledger().parkings().len(),
+        3,
+        "carried out thrice, which does no harm"
+    );
+
+    cut(3);
+    let error = client[PATH].post(&valid).await.unwrap_err();
+    assert!(error.is_ambiguous(), "{}", Chain(&error));
+    assert_eq!(sandbox.ledger().len(), 6);
+
+    cut(3);
+    let patient = RetryPolicy::new(2).pauses(Duration::from_millis(1), Duration::from_millis(1));
+    let client = builder(&sandbox).retry(patient).build().unwrap();
+    client[PATH].post(&valid).await.unwrap();
+    assert_eq!(sandbox.ledger().len(), 10);
 }
 
 #[tokio::test]
@@ -210,7 +264,11 @@ async fn what_may_have_been_done_is_not_done_twice_by_the_opt_in() {
     let quick = RetryPolicy::new(3).pauses(Duration::from_millis(1), Duration::from_millis(1));
     let client = of(&server).retry(quick).build().unwrap();
     client.chain("v3/pay").repeatable().post(&json!({})).await.unwrap_err();
-    assert_eq!(server.take_arrived().len(), 3, "marked as safe to repeat");
+    assert_eq!(
+        server.take_arrived().len(),
+        5,
+        "marked as safe: twice at once, then by the policy"
+    );
 }
 
 #[tokio::test]
