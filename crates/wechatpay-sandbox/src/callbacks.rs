@@ -255,7 +255,11 @@ impl Callbacks {
 
     /// Begins to tell the merchant.
     pub(crate) fn post(&self, event: Event, url: Uri, resource: Value) -> String {
-        let now = self.inner.clock.now();
+        self.post_at(self.inner.clock.now(), event, url, resource)
+    }
+
+    /// Tells the merchant at this time of the calendar what happened then.
+    pub(crate) fn post_at(&self, now: Timestamp, event: Event, url: Uri, resource: Value) -> String {
         let pauses = event.pauses(self.inner.rules.authorization_plan);
         let id = uuid();
         let mut desk = self.lock();

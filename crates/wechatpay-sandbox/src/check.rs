@@ -132,10 +132,14 @@ pub(crate) fn authenticate(
     if key.verifies(&message, authorization.signature) {
         return Ok(());
     }
-    let hint = hint::wrong_signature(key, head, &authorization, body);
+    let (hint, signed_instead) = hint::wrong_signature(key, head, &authorization, body);
     let string_to_sign = Some(String::from_utf8_lossy(&message).into_owned());
     Err(Refusal {
-        help: Some(Box::new(Help { hint, string_to_sign })),
+        help: Some(Box::new(Help {
+            hint,
+            string_to_sign,
+            signed_instead,
+        })),
         ..Refusal::sign_error("错误的签名，导致验签失败。")
     })
 }

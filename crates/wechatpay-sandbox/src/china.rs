@@ -24,6 +24,11 @@ pub(crate) fn text(time: Timestamp) -> String {
     time.to_zoned(zone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
+/// The same with milliseconds.
+pub(crate) fn text_ms(time: Timestamp) -> String {
+    time.to_zoned(zone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+}
+
 fn zone() -> TimeZone {
     TimeZone::fixed(offset(8))
 }
@@ -44,5 +49,6 @@ mod tests {
         }
         assert_ne!(end_of_day("2026-06-02T00:00:00+08:00".parse().unwrap()), end);
         assert_eq!(text(end), "2026-06-01T23:59:59+08:00");
+        assert_eq!(text_ms(end), "2026-06-01T23:59:59.000+08:00");
     }
 }

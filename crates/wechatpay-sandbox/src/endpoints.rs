@@ -11,6 +11,9 @@ pub(crate) mod fields;
 pub(crate) mod formats;
 pub(crate) mod parkings;
 pub(crate) mod points;
+pub(crate) mod reminder_lots;
+pub(crate) mod reminders;
+pub(crate) mod vehicle;
 
 use std::borrow::Cow;
 
@@ -83,6 +86,32 @@ const ROUTES: &[(Method, &str, Handler)] = &[
     (Method::POST, "/v3/businesscircle/points/notify", points::notify),
     (Method::GET, "/v3/certificates", certificates::list),
     (Method::POST, "/v3/security/echo", echo::echo),
+    (Method::GET, "/v3/vehicle/parking/services/find", vehicle::find_service),
+    (Method::POST, "/v3/vehicle/parking/parkings", vehicle::enter),
+    (Method::POST, "/v3/vehicle/transactions/parking", vehicle::charge),
+    (
+        Method::GET,
+        "/v3/vehicle/transactions/out-trade-no/{out_trade_no}",
+        vehicle::find_charge,
+    ),
+    (Method::POST, "/v3/parking/reminders/application", reminder_lots::apply),
+    (
+        Method::GET,
+        "/v3/parking/reminders/application/query",
+        reminder_lots::query,
+    ),
+    (Method::GET, "/v3/parking/reminders/applications", reminder_lots::list),
+    (
+        Method::POST,
+        "/v3/parking/reminders/application/withdraw",
+        reminder_lots::withdraw,
+    ),
+    (Method::GET, "/v3/parking/reminders/parking-lot", reminder_lots::lot),
+    (Method::POST, "/v3/parking/reminders/entry", reminders::enter),
+    (Method::POST, "/v3/parking/reminders/exit", reminders::leave),
+    (Method::POST, "/v3/parking/reminders/payment", reminders::pay),
+    (Method::POST, "/v3/parking/reminders/ext-payment", reminders::pay_ext),
+    (Method::POST, "/v3/parking/reminders/parking-fee", reminders::fee),
 ];
 
 /// Unknown path: 404, wrong method: 405, both without a body and before authentication (protocol 3.6).
@@ -112,7 +141,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static Method, &'static str)> {
 }
 
 /// Compares segment by segment; a `{…}` takes one that is not empty.
-fn matches<'a>(template: &str, path: &'a str) -> Option<Cow<'a, str>> {
+pub(crate) fn matches<'a>(template: &str, path: &'a str) -> Option<Cow<'a, str>> {
     let mut variable = Cow::Borrowed("");
     let (mut wanted, mut given) = (template.split('/'), path.split('/'));
     loop {

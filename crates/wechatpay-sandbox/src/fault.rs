@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::answer_body::AnswerBody;
+use crate::endpoints;
 use crate::refusal::Refusal;
 use crate::seal::Twist;
 
@@ -37,6 +39,15 @@ pub enum Fault {
     NoAnswer,
     /// Silence without anything written.
     NoAnswerBeforeCommit,
+    /// The call is carried out, then the connection is reset (RST). The caller cannot know.
+    ResetAfterCommit,
+    /// A success whose body comes in pieces over this time; one without a body is not slower.
+    SlowBody(Duration),
+    /// A success whose body breaks off in the middle, and the connection with it. One without a body (204) turns into a
+    /// 200 that announces one and breaks off.
+    TruncatedBody,
+    /// A success with so many blanks behind its body, in chunks. The signature does not cover them.
+    OversizedBody(u64),
     /// A success without `Wechatpay-*` headers.
     Unsigned,
     /// A success signed wrongly.
@@ -67,7 +78,24 @@ impl Fault {
             | Self::DropReplyAfterCommit
             | Self::NoAnswer
             | Self::NoAnswerBeforeCommit
+            | Self::ResetAfterCommit
+            | Self::SlowBody(_)
+            | Self::TruncatedBody
+            | Self::OversizedBody(_)
             | Self::Unsigned => Twist::None,
+        }
+    }
+
+    /// The answer's body, as this fault leaves it.
+    pub(crate) fn body(&self, body: Vec<u8>) -> AnswerBody {
+        if let Self::SlowBody(over) = self {
+            AnswerBody::slow(body, *over)
+        } else if let Self::OversizedBody(padding) = self {
+            AnswerBody::oversized(body, *padding)
+        } else if *self == Self::TruncatedBody {
+            AnswerBody::truncated(&body)
+        } else {
+            AnswerBody::whole(body)
         }
     }
 
@@ -84,6 +112,10 @@ impl Fault {
             | Self::DropReplyAfterCommit
             | Self::NoAnswer
             | Self::NoAnswerBeforeCommit
+            | Self::ResetAfterCommit
+            | Self::SlowBody(_)
+            | Self::TruncatedBody
+            | Self::OversizedBody(_)
             | Self::Unsigned
             | Self::WrongSignature
             | Self::StaleTimestamp
@@ -149,13 +181,60 @@ pub struct Faults {
 #[derive(Debug, Default)]
 struct Inner {
     next: VecDeque<Fault>,
+    rules: Vec<FaultRule>,
     plan: Option<FaultPlan>,
+    handshakes: VecDeque<TlsFault>,
+}
+
+/// A fault for the calls of one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FaultRule {
+    /// Which paths: one with `{…}` for any segment, or the beginning of one with a `*` behind it.
+    pub path: String,
+    /// What strikes.
+    pub fault: Fault,
+    /// How many more calls; `None`: all.
+    pub times: Option<u32>,
+}
+
+/// One way to spoil a TLS handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFault {
+    /// The platform ends it with an alert.
+    Alert,
+    /// The certificate is one that nobody vouches for.
+    Untrusted,
+    /// The certificate is past its time.
+    Expired,
+    /// The certificate is for another name.
+    WrongName,
 }
 
 impl Faults {
     /// Strikes the next authenticated call; further ones queue up behind it.
     pub fn next(&self, fault: Fault) {
         self.lock().next.push_back(fault);
+    }
+
+    /// Strikes authenticated calls of these paths, so many times or (`None`) always: `/v3/security/echo`,
+    /// `/v3/businesscircle/users/{openid}/points/commit_status`, `/v3/vehicle/*`. Of several rules the first one strikes.
+    pub fn on(&self, path: &str, fault: Fault, times: Option<u32>) {
+        let mut inner = self.lock();
+        if inner.rules.len() < MAX_RULES {
+            let path = path.to_owned();
+            inner.rules.push(FaultRule { path, fault, times });
+        }
+    }
+
+    /// The rules that are left.
+    pub fn rules(&self) -> Vec<FaultRule> {
+        self.lock().rules.clone()
+    }
+
+    /// Spoils the next TLS handshake; further ones queue up behind it.
+    pub fn next_handshake(&self, fault: TlsFault) {
+        self.lock().handshakes.push_back(fault);
     }
 
     /// Misbehaves by this plan from now on.
@@ -168,18 +247,45 @@ impl Faults {
         *self.lock() = Inner::default();
     }
 
-    pub(crate) fn draw(&self) -> Option<Fault> {
+    /// What strikes a call of this path.
+    pub(crate) fn draw(&self, path: &str) -> Option<Fault> {
         let mut inner = self.lock();
-        inner
-            .next
-            .pop_front()
-            .or_else(|| inner.plan.as_mut().and_then(FaultPlan::draw))
+        if let Some(fault) = inner.next.pop_front() {
+            return Some(fault);
+        }
+        if let Some(index) = inner.rules.iter().position(|rule| rule.covers(path)) {
+            let fault = inner.rules[index].fault.clone();
+            if let Some(left) = &mut inner.rules[index].times {
+                *left -= 1;
+                if *left == 0 {
+                    inner.rules.remove(index);
+                }
+            }
+            return Some(fault);
+        }
+        inner.plan.as_mut().and_then(FaultPlan::draw)
+    }
+
+    pub(crate) fn draw_handshake(&self) -> Option<TlsFault> {
+        self.lock().handshakes.pop_front()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().expect("no holder of the faults panics")
     }
 }
+
+impl FaultRule {
+    fn covers(&self, path: &str) -> bool {
+        self.times != Some(0)
+            && match self.path.strip_suffix('*') {
+                Some(beginning) => path.starts_with(beginning),
+                None => endpoints::matches(&self.path, path).is_some(),
+            }
+    }
+}
+
+const MAX_RULES: usize = 1000;
 
 /// SplitMix64: small, fast, and the same on every machine.
 #[derive(Clone, Debug)]
@@ -204,7 +310,7 @@ mod tests {
     fn drawn(plan: FaultPlan) -> Vec<Option<Fault>> {
         let faults = Faults::default();
         faults.plan(plan);
-        (0..10_000).map(|_| faults.draw()).collect()
+        (0..10_000).map(|_| faults.draw("/v3/x")).collect()
     }
 
     #[test]
@@ -221,16 +327,30 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_strikes_its_paths_so_many_times() {
+        let faults = Faults::default();
+        faults.on("/v3/a/{id}", Fault::BadGateway, Some(2));
+        faults.on("/v3/*", Fault::SystemError, None);
+
+        let paths = ["/v3/a/1", "/v3/b", "/v3/a/2", "/v3/a/3", "/v4"];
+        let drawn: Vec<_> = paths.iter().map(|path| faults.draw(path)).collect();
+
+        let (gateway, system) = (Some(Fault::BadGateway), Some(Fault::SystemError));
+        assert_eq!(drawn, [gateway.clone(), system.clone(), gateway, system, None]);
+        assert_eq!(faults.rules().len(), 1);
+    }
+
+    #[test]
     fn what_was_asked_for_comes_before_the_plan_and_in_order() {
         let faults = Faults::default();
         faults.plan(FaultPlan::seeded(1).with(Fault::NoAnswer, 1.0));
         faults.next(Fault::BadGateway);
         faults.next(Fault::SystemError);
 
-        let drawn: Vec<_> = (0..3).filter_map(|_| faults.draw()).collect();
+        let drawn: Vec<_> = (0..3).filter_map(|_| faults.draw("/v3/x")).collect();
         faults.clear();
 
         assert_eq!(drawn, [Fault::BadGateway, Fault::SystemError, Fault::NoAnswer]);
-        assert_eq!(faults.draw(), None);
+        assert_eq!(faults.draw("/v3/x"), None);
     }
 }

@@ -9,12 +9,13 @@ use http::header::HOST;
 use crate::check::{Authorization, Head};
 use crate::seal::{self, VerifyingKey};
 
+/// What is wrong, in words; and the string that was signed instead, where one of the guesses was right.
 pub(crate) fn wrong_signature(
     key: &VerifyingKey,
     head: &Head,
     authorization: &Authorization<'_>,
     body: &[u8],
-) -> String {
+) -> (String, Option<String>) {
     let Authorization {
         nonce_str: nonce,
         timestamp,
@@ -56,8 +57,14 @@ pub(crate) fn wrong_signature(
         ));
     }
     match mistakes.iter().find(|(_, message)| key.verifies(message, signature)) {
-        Some((mistake, _)) => format!("the key is right, but you signed {mistake}"),
-        None => "either another key than serial_no names, or another string than the one shown here".into(),
+        Some((mistake, message)) => (
+            format!("the key is right, but you signed {mistake}"),
+            Some(String::from_utf8_lossy(message).into_owned()),
+        ),
+        None => (
+            "either another key than serial_no names, or another string than the one shown here".into(),
+            None,
+        ),
     }
 }
 

@@ -85,7 +85,7 @@ pub enum Answer {
     Pending,
     /// Handed to the connection.
     Sent,
-    /// The call was carried out, then the connection closed without an answer.
+    /// The call was carried out, then the connection was closed or reset without an answer.
     Dropped,
     /// The connection was reset before anything was done.
     Reset,
@@ -172,6 +172,23 @@ impl Ledger {
     /// The calls, in order of arrival.
     pub fn calls(&self) -> Vec<Call> {
         self.lock().calls.iter().cloned().collect()
+    }
+
+    /// One call, while it is kept.
+    pub fn call(&self, number: u64) -> Option<Call> {
+        self.lock().call(number).cloned()
+    }
+
+    /// The newest calls that fit, newest first, at most so many. Looks at ten thousand.
+    pub(crate) fn newest(&self, limit: usize, fits: impl Fn(&Call) -> bool) -> Vec<Call> {
+        let inner = self.lock();
+        let newest = inner.calls.iter().rev().take(LOOKED_AT);
+        newest.filter(|call| fits(call)).take(limit).cloned().collect()
+    }
+
+    /// Counts the changes.
+    pub(crate) fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 
     /// The accepted parking states, in the order in which they took effect.
@@ -352,6 +369,8 @@ impl std::fmt::Debug for Ledger {
             .finish()
     }
 }
+
+const LOOKED_AT: usize = 10_000;
 
 #[cfg(test)]
 mod tests {

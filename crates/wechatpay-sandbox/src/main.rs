@@ -25,6 +25,9 @@ struct Arguments {
     /// Address for plain HTTP, loopback only.
     #[arg(long, default_value = "127.0.0.1:0")]
     http: SocketAddr,
+    /// Address for the control port and its page, loopback only.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    control: SocketAddr,
     /// Let every valid call succeed. Otherwise about three in a hundred go wrong, as they do in real life.
     #[arg(long)]
     polite: bool,
@@ -43,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
     let sandbox = Sandbox::builder()
         .listen(arguments.listen)
         .listen_http(arguments.http)
+        .control(arguments.control)
         .polite(arguments.polite)
         .seed(seed)
         .cached_signatures(arguments.cached_signatures)
@@ -66,6 +70,7 @@ fn introduce(sandbox: &Sandbox, folder: &Folder, seed: Option<u64>) {
     println!("WeChat Pay sandbox (微信支付沙箱)");
     println!("  base URL (HTTPS)     {}", sandbox.base_url());
     println!("  base URL (HTTP)      {}", sandbox.http_url());
+    println!("  control and page     {}", sandbox.control_url().unwrap_or_default());
     println!("  trust this CA        {}", folder.ca.display());
     println!("  keys and config      {}", folder.dir.display());
     println!(
@@ -118,7 +123,10 @@ fn log(call: &Call) {
     if let Some(fault) = &call.fault {
         println!("    on purpose (故意): {fault:?}");
     }
-    let Some(Help { hint, string_to_sign }) = call.help.as_deref() else {
+    let Some(Help {
+        hint, string_to_sign, ..
+    }) = call.help.as_deref()
+    else {
         return;
     };
     println!("    hint: {hint}");

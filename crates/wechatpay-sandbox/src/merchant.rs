@@ -14,6 +14,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::clock::Clock;
+use crate::fault::TlsFault;
 use crate::seal::{self, Held, KeyError, PlatformKey, SigningKey, VerifyingKey};
 
 /// Everything a client needs to call the sandbox as its one merchant.
@@ -56,6 +57,13 @@ pub struct Merchant {
 impl Merchant {
     pub(crate) fn has_appid(&self, appid: &str) -> bool {
         self.appids.iter().any(|bound| bound == appid)
+    }
+}
+
+impl Merchant {
+    /// Whether this merchant number is a child of the caller (受理关系).
+    pub(crate) fn has_child(&self, sub_mchid: &str) -> bool {
+        sub_mchid == self.sub_mchid || sub_mchid == self.other_sub_mchid
     }
 }
 
@@ -169,16 +177,28 @@ impl Identity {
         on_a_thread(move || platform_certificate(SigningKey::generate()?, &identity.ca, now)).await
     }
 
-    /// A TLS certificate for these names, with its key.
+    /// A TLS certificate for these names, with its key; spoilt as the fault says.
     pub(crate) fn tls_certificate(
         &self,
-        names: Vec<String>,
+        mut names: Vec<String>,
+        fault: Option<TlsFault>,
     ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), IdentityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        if fault == Some(TlsFault::WrongName) {
+            names = vec!["somebody-else.example".into()];
+        }
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, "wechatpay-sandbox");
         params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(&key, &self.ca)?;
+        if fault == Some(TlsFault::Expired) {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
+        let certificate = if fault == Some(TlsFault::Untrusted) {
+            params.self_signed(&key)?
+        } else {
+            params.signed_by(&key, &self.ca)?
+        };
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         Ok((certificate.der().clone(), key))
     }

@@ -9,17 +9,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
+use crate::answer_body::AnswerBody;
 use crate::check::{self, Head};
 use crate::endpoints::{self, Ask};
 use crate::fault::{Fault, Faults};
 use crate::ledger::{Answer, Call};
 use crate::refusal::Refusal;
 use crate::seal::{self, Twist};
-use crate::world::World;
+use crate::world::{Moods, World};
 
 /// Told of every call once its fate is decided.
 pub(crate) type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
@@ -41,7 +42,7 @@ pub(crate) struct Platform {
 
 /// How a request ends.
 pub(crate) enum Ending {
-    Reply(Response<Full<Bytes>>),
+    Reply(Response<AnswerBody>),
     /// RST.
     Reset,
     /// FIN without an answer.
@@ -58,9 +59,24 @@ struct Outcome {
     /// `None`: no `Wechatpay-*` headers.
     seal: Option<Twist>,
     retry_after_s: Option<u32>,
+    /// What strikes the body on its way out.
+    fault: Option<Fault>,
 }
 
 impl Platform {
+    /// Forgets what happened in the business, and behaves.
+    pub(crate) fn reset(&self) {
+        let world = &self.world;
+        world.members.clear();
+        world.presences.clear();
+        world.payments.clear();
+        world.callbacks.clear();
+        world.vehicles.clear();
+        world.reminders.clear();
+        *world.lock_moods() = Moods::default();
+        self.faults.clear();
+    }
+
     pub(crate) async fn serve(&self, request: Request<Incoming>) -> Ending {
         let (parts, body) = request.into_parts();
         let target = parts
@@ -111,7 +127,7 @@ impl Platform {
             Err(refusal) => return self.reply(number, head, request_id, Outcome::unsigned(refusal)),
         };
 
-        let fault = self.faults.draw();
+        let fault = self.faults.draw(path);
         if let Some(fault) = &fault {
             world.ledger.struck(number, fault);
             if let Some(ending) = self.strike_before(number, head, request_id, fault).await {
@@ -134,12 +150,15 @@ impl Platform {
                     return ending;
                 }
                 let seal = (fault != Some(Fault::Unsigned)).then(|| fault.as_ref().map_or(Twist::None, Fault::twist));
+                let spoils_body = matches!(fault, Some(Fault::TruncatedBody | Fault::OversizedBody(_)));
                 Outcome {
-                    status: reply.status,
+                    // A 204 has no body to spoil.
+                    status: if spoils_body { StatusCode::OK } else { reply.status },
                     body: reply.body,
                     refusal: None,
                     seal,
                     retry_after_s: None,
+                    fault,
                 }
             }
             Err(refusal) => self.refused(refusal),
@@ -191,6 +210,10 @@ impl Platform {
             self.finish(number, Answer::Dropped, None, None);
             return Some(Ending::Close);
         }
+        if fault == Some(&Fault::ResetAfterCommit) {
+            self.finish(number, Answer::Dropped, None, None);
+            return Some(Ending::Reset);
+        }
         if fault == Some(&Fault::NoAnswer) {
             self.finish(number, Answer::Silent, None, None);
             return Some(Ending::Silence);
@@ -209,7 +232,7 @@ impl Platform {
     fn reply(&self, number: u64, head: &Head, request_id: &str, outcome: Outcome) -> Ending {
         let now = self.world.clock.wire_now();
         let body = outcome.body;
-        let mut response = Response::new(Full::new(Bytes::new()));
+        let mut response = Response::new(AnswerBody::whole(Vec::new()));
         *response.status_mut() = outcome.status;
         let headers = response.headers_mut();
         headers.insert(HeaderName::from_static("request-id"), header(request_id));
@@ -233,7 +256,10 @@ impl Platform {
             let (keys, status) = (&self.world.keys, outcome.status.as_u16());
             keys.seal_answer(headers, named_key(head), status, &body, twist);
         }
-        *response.body_mut() = Full::new(Bytes::from(body));
+        *response.body_mut() = match &outcome.fault {
+            Some(fault) => fault.body(body),
+            None => AnswerBody::whole(body),
+        };
         self.finish(
             number,
             Answer::Sent,
@@ -261,6 +287,7 @@ impl Outcome {
             refusal: Some(refusal),
             seal: None,
             retry_after_s: None,
+            fault: None,
         }
     }
 }

@@ -53,6 +53,8 @@ pub struct Help {
     pub hint: String,
     /// The string the signature was checked against. It holds the whole body, hence no `Debug`.
     pub string_to_sign: Option<String>,
+    /// The string that the caller signed instead, where it could be guessed.
+    pub signed_instead: Option<String>,
 }
 
 impl std::fmt::Debug for Help {
@@ -82,6 +84,7 @@ impl Refusal {
         self.help = Some(Box::new(Help {
             hint: hint.into(),
             string_to_sign: None,
+            signed_instead: None,
         }));
         self
     }

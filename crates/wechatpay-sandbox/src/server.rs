@@ -20,13 +20,16 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::StartError;
+use crate::control;
 use crate::platform::{Ending, Platform};
 use crate::push;
+use crate::tls;
 
 /// Running sockets. Dropping it closes them and waits until they are closed.
 pub(crate) struct Server {
-    pub(crate) https: SocketAddr,
-    pub(crate) http: SocketAddr,
+    /// Where it listens, without port 0.
+    pub(crate) bound: Addresses,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,39 +39,47 @@ pub(crate) struct Server {
 pub(crate) struct Addresses {
     pub(crate) https: SocketAddr,
     pub(crate) http: SocketAddr,
+    pub(crate) control: Option<SocketAddr>,
 }
 
 impl Server {
-    pub(crate) async fn start(platform: Arc<Platform>, tls: TlsAcceptor, addresses: Addresses) -> io::Result<Self> {
+    pub(crate) async fn start(
+        platform: Arc<Platform>,
+        tls: TlsAcceptor,
+        addresses: Addresses,
+    ) -> Result<Self, StartError> {
+        let failed = |source| StartError::Listen {
+            address: addresses.https,
+            source,
+        };
         let (stop, stopped) = oneshot::channel();
         let (ready, bound) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(failed)?;
         let thread = std::thread::Builder::new()
             .name("wechatpay-sandbox".into())
             .spawn(move || {
                 runtime.block_on(async {
-                    let listeners = listen(addresses).await;
-                    let (https, http) = match listeners {
-                        Ok(listeners) => listeners,
+                    let (bound, listeners) = match Listeners::open(addresses).await {
+                        Ok(opened) => opened,
                         Err(error) => return drop(ready.send(Err(error))),
                     };
-                    let addresses = https.local_addr().and_then(|https| Ok((https, http.local_addr()?)));
-                    if ready.send(addresses).is_err() {
+                    if ready.send(Ok(bound)).is_err() {
                         return;
                     }
                     tokio::select! {
                         () = push::run(Arc::clone(&platform.world)) => {}
-                        () = accept(https, http, tls, platform) => {}
+                        () = steer(listeners.control, Arc::clone(&platform)) => {}
+                        () = accept(listeners.https, listeners.http, tls, platform) => {}
                         _ = stopped => {}
                     }
                 });
-            })?;
-        let (https, http) = bound
-            .await
-            .map_err(|_| io::Error::other("the sandbox's thread ended early"))??;
+            });
+        let thread = thread.map_err(failed)?;
+        let early = |_| failed(io::Error::other("the sandbox's thread ended early"));
+        let bound = bound.await.map_err(early)??;
         Ok(Self {
-            https,
-            http,
+            bound,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -85,11 +96,43 @@ impl Drop for Server {
     }
 }
 
-async fn listen(addresses: Addresses) -> io::Result<(TcpListener, TcpListener)> {
-    Ok((
-        TcpListener::bind(addresses.https).await?,
-        TcpListener::bind(addresses.http).await?,
-    ))
+struct Listeners {
+    https: TcpListener,
+    http: TcpListener,
+    control: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// The listeners, and where they listen.
+    async fn open(addresses: Addresses) -> Result<(Addresses, Self), StartError> {
+        let (https_bound, https) = listen(addresses.https).await?;
+        let (http_bound, http) = listen(addresses.http).await?;
+        let control = match addresses.control {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let bound = Addresses {
+            https: https_bound,
+            http: http_bound,
+            control: control.as_ref().map(|(bound, _)| *bound),
+        };
+        let control = control.map(|(_, listener)| listener);
+        Ok((bound, Self { https, http, control }))
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    Ok((listener.local_addr().map_err(failed)?, listener))
+}
+
+/// The control port; without one nothing, for ever.
+async fn steer(listener: Option<TcpListener>, platform: Arc<Platform>) {
+    match listener {
+        Some(listener) => control::run(listener, platform).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn accept(https: TcpListener, http: TcpListener, tls: TlsAcceptor, platform: Arc<Platform>) {
@@ -118,7 +161,13 @@ async fn accept(https: TcpListener, http: TcpListener, tls: TlsAcceptor, platfor
             match tls {
                 None => serve(stream, platform).await,
                 Some(tls) => {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                    let handshake = async {
+                        match platform.faults.draw_handshake() {
+                            None => tls.accept(stream).await.ok(),
+                            Some(fault) => tls::spoil(stream, &platform.world.identity, fault).await,
+                        }
+                    };
+                    if let Ok(Some(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
                         serve(stream, platform).await;
                     }
                 }

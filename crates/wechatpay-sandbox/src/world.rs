@@ -15,6 +15,8 @@ use crate::members::Members;
 use crate::merchant::Identity;
 use crate::payments::Payments;
 use crate::presence::Presences;
+use crate::reminders::{ReminderAnswer, Reminders};
+use crate::vehicles::Vehicles;
 
 pub(crate) struct World {
     pub(crate) identity: Arc<Identity>,
@@ -26,6 +28,8 @@ pub(crate) struct World {
     pub(crate) presences: Arc<Presences>,
     pub(crate) payments: Payments,
     pub(crate) callbacks: Callbacks,
+    pub(crate) vehicles: Vehicles,
+    pub(crate) reminders: Reminders,
     moods: Mutex<Moods>,
 }
 
@@ -34,6 +38,7 @@ pub(crate) struct World {
 pub(crate) struct Rules {
     pub(crate) commit_status: CommitStatusAnswer,
     pub(crate) callbacks: CallbackRules,
+    pub(crate) reminder_answer: ReminderAnswer,
 }
 
 /// What a test may change while the sandbox runs.
@@ -56,6 +61,8 @@ impl World {
             clock.clone(),
             callbacks.clone(),
         );
+        let vehicles = Vehicles::new(clock.clone(), callbacks.clone(), merchant.mchid.clone());
+        let reminders = Reminders::new(clock.clone());
         Self {
             identity,
             keys,
@@ -66,6 +73,8 @@ impl World {
             presences,
             payments,
             callbacks,
+            vehicles,
+            reminders,
             moods: Mutex::default(),
         }
     }

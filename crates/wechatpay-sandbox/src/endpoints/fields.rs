@@ -89,6 +89,43 @@ impl Fields {
         self.short(name, max)?.ok_or_else(|| self.missing(PARAM_ERROR, name))
     }
 
+    /// One of these words.
+    pub(crate) fn word(&self, name: &str, words: &[&'static str]) -> Result<Option<&'static str>, Refusal> {
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
+        match words.iter().find(|word| **word == text) {
+            Some(word) => Ok(Some(word)),
+            None => Err(self.wrong(PARAM_ERROR, name, format!("not one of {}", words.join(", ")))),
+        }
+    }
+
+    /// One of these words, which must be there.
+    pub(crate) fn required_word(&self, name: &str, words: &[&'static str]) -> Result<&'static str, Refusal> {
+        self.word(name, words)?.ok_or_else(|| self.missing(PARAM_ERROR, name))
+    }
+
+    /// A text that begins with this prefix and goes on with one of these words.
+    pub(crate) fn coded(&self, name: &str, prefix: &str, words: &[&str]) -> Result<Option<&str>, Refusal> {
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
+        match text.strip_prefix(prefix) {
+            Some(word) if words.contains(&word) => Ok(Some(text)),
+            Some(_) | None => Err(self.wrong(
+                PARAM_ERROR,
+                name,
+                format!("not {prefix} and one of {}", words.join(", ")),
+            )),
+        }
+    }
+
+    /// The same, and it must be there.
+    pub(crate) fn required_coded(&self, name: &str, prefix: &str, words: &[&str]) -> Result<&str, Refusal> {
+        self.coded(name, prefix, words)?
+            .ok_or_else(|| self.missing(PARAM_ERROR, name))
+    }
+
     /// A whole number from 0 on: no field of these endpoints is below. In a query, its digits.
     pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
         let number = match (self.members.get(name), self.location) {
@@ -115,6 +152,49 @@ impl Fields {
             Some(Value::Bool(truth)) => Ok(Some(*truth)),
             Some(_) => Err(self.wrong(PARAM_ERROR, name, "not true or false")),
         }
+    }
+
+    /// An object.
+    pub(crate) fn object(&self, name: &str) -> Result<Option<Self>, Refusal> {
+        match self.members.get(name) {
+            None => Ok(None),
+            Some(Value::Object(members)) => Ok(Some(self.inner(name, members))),
+            Some(_) => Err(self.wrong(PARAM_ERROR, name, "not an object")),
+        }
+    }
+
+    /// An object that must be there.
+    pub(crate) fn required_object(&self, name: &str) -> Result<Self, Refusal> {
+        self.object(name)?.ok_or_else(|| self.missing(PARAM_ERROR, name))
+    }
+
+    /// A list.
+    pub(crate) fn list(&self, name: &str) -> Result<Option<&[Value]>, Refusal> {
+        match self.members.get(name) {
+            None => Ok(None),
+            Some(Value::Array(items)) => Ok(Some(items)),
+            Some(_) => Err(self.wrong(PARAM_ERROR, name, "not a list")),
+        }
+    }
+
+    /// A list of objects; an absent one is empty.
+    pub(crate) fn objects(&self, name: &str) -> Result<Vec<Self>, Refusal> {
+        let items = self.list(name)?.unwrap_or_default();
+        items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| {
+                let members = item.as_object();
+                let members =
+                    members.ok_or_else(|| self.wrong(PARAM_ERROR, name, "holds something else than objects"))?;
+                Ok(self.inner(&format!("{name}/{index}"), members))
+            })
+            .collect()
+    }
+
+    /// All members, as they came.
+    pub(crate) fn members(&self) -> &Map<String, Value> {
+        &self.members
     }
 
     /// 400 `PARAM_ERROR`: this member is not there.
@@ -148,6 +228,14 @@ impl Fields {
                 location: self.location.as_str(),
             },
         )
+    }
+
+    fn inner(&self, name: &str, members: &Map<String, Value>) -> Self {
+        Self {
+            members: members.clone(),
+            pointer: format!("{}/{name}", self.pointer),
+            location: self.location,
+        }
     }
 }
 

@@ -215,6 +215,11 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(sandbox: &Sandbox) -> Self {
+        Self::try_open(sandbox).await.unwrap()
+    }
+
+    /// The error is that of the TLS handshake.
+    pub(crate) async fn try_open(sandbox: &Sandbox) -> std::io::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(sandbox.ca_pem().as_bytes()).unwrap())
@@ -228,11 +233,8 @@ impl Connection {
         let address = sandbox.base_url().strip_prefix("https://").unwrap();
         let stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        let stream = TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await
-            .unwrap();
-        Self::over(stream).await
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        Ok(Self::over(stream).await)
     }
 
     pub(crate) async fn open_plain(sandbox: &Sandbox) -> Self {
@@ -240,7 +242,9 @@ impl Connection {
         Self::over(TcpStream::connect(address).await.unwrap()).await
     }
 
-    async fn over(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static) -> Self {
+    pub(crate) async fn over(
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    ) -> Self {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .unwrap();

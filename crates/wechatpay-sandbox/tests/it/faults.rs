@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use wechatpay_sandbox::{Answer, Fault, FaultPlan, Sandbox};
+use wechatpay_sandbox::{Answer, Fault, FaultPlan, Sandbox, TlsFault};
 
-use crate::client::{Connection, Reply, Signed, parking, report, send};
+use crate::client::{Connection, Reply, Signed, get, parking, report, send};
 
 async fn struck(sandbox: &Sandbox, fault: Fault) -> Result<Reply, hyper::Error> {
     sandbox.faults().next(fault);
@@ -167,4 +167,88 @@ async fn a_plan_strikes_the_same_calls_for_the_same_seed() {
     for line in ["204", "502", "503"] {
         assert!(runs[0].iter().any(|seen| seen == line), "{line} in {:?}", runs[0]);
     }
+}
+
+#[tokio::test]
+async fn a_reset_after_the_commit_leaves_the_call_carried_out() {
+    let sandbox = Sandbox::start().await.unwrap();
+
+    let error = struck(&sandbox, Fault::ResetAfterCommit).await.err().unwrap();
+
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    assert_eq!(
+        cause.map(std::io::Error::kind),
+        Some(std::io::ErrorKind::ConnectionReset),
+        "{error:?}"
+    );
+    let [call] = sandbox.ledger().calls().try_into().unwrap();
+    assert_eq!((call.answer, call.committed), (Answer::Dropped, true));
+}
+
+#[tokio::test]
+async fn a_slow_body_is_slow_and_whole() {
+    let sandbox = Sandbox::start().await.unwrap();
+    sandbox.faults().next(Fault::SlowBody(Duration::from_millis(300)));
+    let started = Instant::now();
+
+    let reply = get(&sandbox, "/v3/certificates").await;
+
+    assert!(started.elapsed() >= Duration::from_millis(250));
+    assert!(reply.verifies(&sandbox));
+}
+
+#[tokio::test]
+async fn a_truncated_body_breaks_the_connection() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let certificates = || Signed::new(&sandbox, "GET", "/v3/certificates", String::new()).signed_by(&sandbox);
+
+    sandbox.faults().next(Fault::TruncatedBody);
+    let with_a_body = send(&sandbox, certificates()).await;
+    let without = struck(&sandbox, Fault::TruncatedBody).await;
+
+    assert!(with_a_body.is_err() && without.is_err());
+    assert_eq!(sandbox.ledger().accepted(), 1, "carried out all the same");
+}
+
+#[tokio::test]
+async fn an_oversized_body_has_no_announced_length() {
+    let sandbox = Sandbox::start().await.unwrap();
+
+    let reply = struck(&sandbox, Fault::OversizedBody(3_000_000)).await.unwrap();
+
+    assert_eq!((reply.status.as_u16(), reply.body.len()), (200, 3_000_000));
+    assert_eq!(reply.header("content-length"), "");
+    assert!(!reply.verifies(&sandbox));
+}
+
+#[tokio::test]
+async fn tls_fails_once_in_each_way() {
+    let sandbox = Sandbox::start().await.unwrap();
+
+    for (fault, words) in [
+        (TlsFault::Alert, "HandshakeFailure"),
+        (TlsFault::Untrusted, "UnknownIssuer"),
+        (TlsFault::Expired, "Expired"),
+        (TlsFault::WrongName, "NotValidForName"),
+    ] {
+        sandbox.faults().next_handshake(fault);
+        let error = Connection::try_open(&sandbox).await.err().unwrap();
+        assert!(format!("{error:?}").contains(words), "{fault:?}: {error:?}");
+    }
+    assert_eq!(report(&sandbox, &parking(&sandbox)).await.line(), "204");
+}
+
+#[tokio::test]
+async fn a_rule_strikes_one_endpoint_only() {
+    let sandbox = Sandbox::start().await.unwrap();
+    sandbox.faults().on("/v3/certificates", Fault::Unavailable, Some(1));
+
+    let parking = report(&sandbox, &parking(&sandbox)).await;
+    let struck = get(&sandbox, "/v3/certificates").await;
+    let after = get(&sandbox, "/v3/certificates").await;
+
+    assert_eq!(
+        (parking.line(), struck.line(), after.status.as_u16()),
+        ("204".into(), "503".into(), 200)
+    );
 }

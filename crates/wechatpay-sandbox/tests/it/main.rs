@@ -6,6 +6,7 @@ mod authentication;
 mod callbacks;
 mod circle;
 mod client;
+mod control;
 mod faults;
 mod folder;
 mod keys;
@@ -13,4 +14,6 @@ mod life;
 mod parkings;
 #[cfg(unix)]
 mod program;
+mod reminders;
 mod shop;
+mod vehicle;

@@ -31,6 +31,7 @@ fn it_introduces_itself_explains_a_refusal_and_stops_on_sigterm() {
     let introduction: Vec<_> = lines.by_ref().take_while(|line| !line.contains("Ctrl-C")).collect();
     let http = introduction
         .iter()
+        .filter(|line| line.contains("(HTTP)"))
         .find_map(|line| line.split_once("http://"))
         .unwrap()
         .1;

@@ -1,0 +1,234 @@
+//! The settings of a sandbox, and its start.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::callbacks::{AuthorizationPlan, PaymentAck};
+use crate::clock::Clock;
+use crate::endpoints::commit_status::CommitStatusAnswer;
+use crate::fault::{FaultPlan, Faults};
+use crate::keyring::{KeyMode, PlatformKeys};
+use crate::ledger::{Call, Ledger};
+use crate::merchant::Identity;
+use crate::platform::{Observer, Platform, Settings};
+use crate::reminders::ReminderAnswer;
+use crate::seal::Sealer;
+use crate::server::{Addresses, Server};
+use crate::world::{Rules, World};
+use crate::{Sandbox, StartError, tls};
+
+/// Settings of a sandbox.
+#[derive(Clone)]
+pub struct Builder {
+    addresses: Addresses,
+    polite: bool,
+    seed: u64,
+    clock_offset_s: i64,
+    fresh_keys: bool,
+    cached_signatures: bool,
+    ledger_limit: usize,
+    key_mode: KeyMode,
+    settings: Settings,
+    rules: Rules,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            addresses: Addresses {
+                https: any_port,
+                http: any_port,
+                control: None,
+            },
+            polite: true,
+            seed: 0,
+            clock_offset_s: 0,
+            fresh_keys: false,
+            cached_signatures: false,
+            ledger_limit: 1_000_000,
+            key_mode: KeyMode::default(),
+            settings: Settings {
+                sign_refusals: true,
+                keep_alive: Duration::from_secs(8),
+                observer: None,
+            },
+            rules: Rules::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// Whether valid calls always succeed. Default true; when false, [`FaultPlan::impolite`] runs from the start.
+    #[must_use]
+    pub fn polite(mut self, polite: bool) -> Self {
+        self.polite = polite;
+        self
+    }
+
+    /// Seed of the impolite plan. Default 0.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Where HTTPS listens. Default a free port of 127.0.0.1.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.addresses.https = address;
+        self
+    }
+
+    /// Where plain HTTP listens; a loopback address. Default a free port of 127.0.0.1.
+    #[must_use]
+    pub fn listen_http(mut self, address: SocketAddr) -> Self {
+        self.addresses.http = address;
+        self
+    }
+
+    /// Opens the control port here: a loopback address, port 0 takes a free one. Default none.
+    #[must_use]
+    pub fn control(mut self, address: SocketAddr) -> Self {
+        self.addresses.control = Some(address);
+        self
+    }
+
+    /// Seconds by which the platform's clock is ahead of the machine's. Default 0.
+    #[must_use]
+    pub fn clock_offset(mut self, seconds: i64) -> Self {
+        self.clock_offset_s = seconds;
+        self
+    }
+
+    /// Makes ids and keys of its own, in a second or less. By default all sandboxes of a process share theirs.
+    #[must_use]
+    pub fn fresh_keys(mut self) -> Self {
+        self.fresh_keys = true;
+        self
+    }
+
+    /// Which key signs when the caller names none. Default the platform certificate.
+    #[must_use]
+    pub fn key_mode(mut self, mode: KeyMode) -> Self {
+        self.key_mode = mode;
+        self
+    }
+
+    /// Whether refusals after authentication are signed. Default true: the documents say so, nobody has checked.
+    #[must_use]
+    pub fn sign_refusals(mut self, sign: bool) -> Self {
+        self.settings.sign_refusals = sign;
+        self
+    }
+
+    /// What a successful query of pending points looks like. Default 200 with a body.
+    #[must_use]
+    pub fn commit_status(mut self, answer: CommitStatusAnswer) -> Self {
+        self.rules.commit_status = answer;
+        self
+    }
+
+    /// What acknowledges an in-mall payment. Default as the FAQ has it: 200 with a SUCCESS body within 2 s.
+    #[must_use]
+    pub fn payment_ack(mut self, ack: PaymentAck) -> Self {
+        self.rules.callbacks.payment_ack = ack;
+        self
+    }
+
+    /// How often an authorisation's callback is sent again. Default as the merchant page has it.
+    #[must_use]
+    pub fn authorization_plan(mut self, plan: AuthorizationPlan) -> Self {
+        self.rules.callbacks.authorization_plan = plan;
+        self
+    }
+
+    /// What some reminder endpoints answer on success. Default 200 with an empty object.
+    #[must_use]
+    pub fn reminder_answer(mut self, answer: ReminderAnswer) -> Self {
+        self.rules.reminder_answer = answer;
+        self
+    }
+
+    /// How long an idle connection stays open. Default 8 s, as the real one announces.
+    #[must_use]
+    pub fn keep_alive(mut self, idle: Duration) -> Self {
+        self.settings.keep_alive = idle;
+        self
+    }
+
+    /// One nonce and signature per key, status, body and second, for load tests. Default off.
+    ///
+    /// A signature costs 0.7 ms of CPU, more than all the rest of an answer. The answers stay valid; only their nonces
+    /// repeat within a second, which the real platform does not do.
+    #[must_use]
+    pub fn cached_signatures(mut self, cached: bool) -> Self {
+        self.cached_signatures = cached;
+        self
+    }
+
+    /// How many calls and parking states the ledger keeps before it forgets the oldest. Default a million.
+    #[must_use]
+    pub fn ledger_limit(mut self, limit: usize) -> Self {
+        self.ledger_limit = limit.max(1);
+        self
+    }
+
+    /// Is told of every call once its fate is decided, on the sandbox's thread: be quick.
+    #[must_use]
+    pub fn on_call(mut self, observer: impl Fn(&Call) + Send + Sync + 'static) -> Self {
+        let observer: Observer = Arc::new(observer);
+        self.settings.observer = Some(observer);
+        self
+    }
+
+    /// Starts the sandbox.
+    ///
+    /// # Errors
+    /// When a port cannot be opened or keys cannot be made.
+    pub async fn start(self) -> Result<Sandbox, StartError> {
+        let Addresses { https, http, control } = self.addresses;
+        let plain = [Some(http), control].into_iter().flatten();
+        for address in plain {
+            if !address.ip().is_loopback() {
+                return Err(StartError::HttpNotLoopback(address));
+            }
+        }
+        let identity = if self.fresh_keys {
+            Identity::fresh().await?
+        } else {
+            Identity::shared().await?
+        };
+        let tls = tls::acceptor(&identity, https.ip(), None)?;
+        let faults = Faults::default();
+        if !self.polite {
+            faults.plan(FaultPlan::impolite(self.seed));
+        }
+        let clock = Clock::new(self.clock_offset_s);
+        let sealer = Sealer::new(self.cached_signatures);
+        let keys = PlatformKeys::new(Arc::clone(&identity), clock.clone(), self.key_mode, sealer);
+        let platform = Arc::new(Platform {
+            world: Arc::new(World::new(
+                identity,
+                keys,
+                self.rules,
+                clock,
+                Ledger::new(self.ledger_limit),
+            )),
+            settings: self.settings,
+            faults,
+        });
+        let server = Server::start(Arc::clone(&platform), tls, self.addresses).await?;
+        let base_url = format!("https://{}", server.bound.https);
+        let http_url = format!("http://{}", server.bound.http);
+        let control_url = server.bound.control.map(|address| format!("http://{address}"));
+        Ok(Sandbox {
+            platform,
+            _server: server,
+            base_url,
+            http_url,
+            control_url,
+        })
+    }
+}
