@@ -25,7 +25,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::BoxError;
-use crate::keys::{ApiV3Key, PlatformKeys};
+use crate::keys::ApiV3Key;
+use crate::platform_keys::PlatformKeys;
 use crate::seal::{Algorithm, SealError};
 use crate::verify::{VerifyError, verify};
 

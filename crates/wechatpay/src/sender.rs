@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use crate::error::{Error, TransportError};
 use crate::failover::{Failover, Site};
-use crate::keys::PlatformKeys;
 use crate::platform::{self, Because, Held, PlatformError};
+use crate::platform_keys::PlatformKeys;
 use crate::request::Request;
 use crate::response::{self, Response};
 use crate::retry::{Next, RetryPolicy, Tries};

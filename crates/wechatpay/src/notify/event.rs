@@ -13,7 +13,7 @@ use crate::api::vehicle::{BlockReason, Charge, EntryState, PlateColor};
 use crate::notify::{Notification, NotifyError};
 
 /// What a notification tells.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
     /// `MALL_AUTH.ACTIVATE_CARD`: a member opened a card or authorised points (会员积分服务授权结果通知).
@@ -52,6 +52,25 @@ pub enum Event {
         /// Its resource; may be about somebody.
         resource: Value,
     },
+}
+
+impl std::fmt::Debug for Event {
+    /// Shows no resource that nobody knows: it may be about somebody.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Event::MallAuthorization(told) => told.fmt(f),
+            Event::MallPayment(told) => told.fmt(f),
+            Event::MallRefund(told) => told.fmt(f),
+            Event::VehicleEntrance(told) => told.fmt(f),
+            Event::VehicleCharge(told) => told.fmt(f),
+            Event::ParkingFeeQuery(told) => told.fmt(f),
+            Event::SecurityEcho(told) => told.fmt(f),
+            Event::Unknown { event_type, .. } => f
+                .debug_struct("Unknown")
+                .field("event_type", event_type)
+                .finish_non_exhaustive(),
+        }
+    }
 }
 
 impl Notification {
@@ -328,6 +347,10 @@ mod tests {
                 event_type: "VEHICLE.USER_STATE_CHANGE".into(),
                 resource: serde_json::json!({"a": 1})
             }
+        );
+        assert_eq!(
+            format!("{unknown:?}"),
+            r#"Unknown { event_type: "VEHICLE.USER_STATE_CHANGE", .. }"#
         );
         assert!(matches!(event("MALL_REFUND.SUCCESS", "{}"), Err(NotifyError::Shape(_))));
         assert!(matches!(

@@ -162,11 +162,11 @@ async fn every_kind_is_read_and_acknowledged() {
         (Sent::Authorization, member, "MallAuthorization"),
         (Sent::Refund, refund, "MallRefund"),
         (Sent::VehicleEntrance, stay, "VehicleEntrance"),
-        (Sent::VehicleSuccess, charge.clone(), "VehicleCharge"),
-        (Sent::VehicleFail, charge.clone(), "VehicleCharge"),
-        (Sent::VehiclePayBack, charge, "VehicleCharge"),
+        (Sent::VehicleSuccess, charge.clone(), "Charge"),
+        (Sent::VehicleFail, charge.clone(), "Charge"),
+        (Sent::VehiclePayBack, charge, "Charge"),
         (Sent::SecurityEcho, json!({"echo_message": "hello"}), "SecurityEcho"),
-        (Sent::ParkingFee, json!({"out_serial_number": "P1"}), "ParkingFeeQuery"),
+        (Sent::ParkingFee, json!({"out_serial_number": "P1"}), "FeeQuery"),
         (Sent::VehicleSuccess, json!({"trade_type": "JSAPI"}), "Unknown"),
     ];
 
