@@ -13,7 +13,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use wechatpay::notify::{self, Event, ReplayGuard};
+use wechatpay::api::notifications::Event;
+use wechatpay::notify::{self, ReplayGuard};
 use wechatpay::{ApiV3Key, Chain, Client, Merchant, MerchantKey, Platform};
 
 struct Mall {

@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use crate::platform::PlatformError;
+use crate::certificate_list::PlatformError;
 use crate::verify::VerifyError;
 
 /// A cause of any kind.

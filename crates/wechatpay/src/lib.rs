@@ -79,11 +79,10 @@
 
 #![warn(missing_docs)]
 
-mod builder;
 mod call;
 mod certificate;
+mod certificate_list;
 mod client;
-mod connector;
 mod error;
 mod failover;
 mod indexed;
@@ -96,7 +95,6 @@ mod request;
 mod response;
 mod retry;
 mod route;
-mod sender;
 mod transport;
 mod upload;
 
@@ -113,21 +111,20 @@ pub mod verify;
 
 pub use api::business_circle::{BusinessCircle, ParkingState, ParkingStateKind};
 pub use api::fields::{FieldError, Personal};
-pub use builder::ClientBuilder;
 pub use call::Call;
 pub use certificate::Certificate;
-pub use client::{Client, Sending};
+pub use certificate_list::PlatformError;
+pub use client::{Client, ClientBuilder, Sender, Sending};
 pub use error::{BoxError, Chain, ClockSkew, Detail, Error, Retry, TransportError};
 pub use keys::{ApiV3Key, KeyError, MerchantKey};
 pub use merchant::Merchant;
-pub use platform::{Platform, PlatformError};
+pub use platform::Platform;
 pub use platform_keys::{PlatformKey, PlatformKeys};
 pub use request::{BodyError, Request};
 pub use response::Response;
 pub use retry::RetryPolicy;
 pub use route::{Route, RouteError};
 pub use seal::{Digest, SealError};
-pub use sender::Sender;
 pub use transport::{Exchange, FreshConnection, Transport};
 pub use upload::Upload;
 pub use verify::VerifyError;

@@ -3,6 +3,8 @@
 //! Lives here: the [`Transport`] trait and the default one over hyper and rustls, with its deadlines and bounds. Does not
 //! live here: signing, verifying, retrying. Called by `client`.
 
+mod connector;
+
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
@@ -21,8 +23,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::time::Instant;
 
-use crate::connector::{Connector, Stage, Trace};
 use crate::error::{BoxError, TransportError};
+
+use connector::{Connector, Stage, Trace};
 
 /// What [`Transport::execute`] gives back.
 pub type Exchange<'a> = Pin<Box<dyn Future<Output = Result<http::Response<Bytes>, TransportError>> + Send + 'a>>;

@@ -1,14 +1,15 @@
 //! What platform keys are held at this moment, and when more are asked for.
 //!
 //! Lives here: the state, its clock rules, and the single flight of a refresh. Does not live here: trusting an answer
-//! (`platform`), sending the question (`sender`, the caller).
+//! (`certificate_list`), sending the question (`sender`, the caller).
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use http::HeaderMap;
 
-use super::{Platform, PlatformError, explained, open};
+use super::Platform;
+use crate::certificate_list::{PlatformError, explained, trust};
 use crate::error::Error;
 use crate::platform_keys::PlatformKeys;
 
@@ -121,7 +122,7 @@ impl Held {
         let fetched = fetch
             .await
             .map_err(explained)
-            .and_then(|(headers, body)| open(&headers, &body, api_v3_key, &self.keys(), now));
+            .and_then(|(headers, body)| trust(&headers, &body, api_v3_key, &self.keys(), now));
         self.settle(fetched, now)
     }
 

@@ -3,6 +3,8 @@
 //! Lives here: the resources of the mall, of pay-score parking, of parking reminders and of the self-test. Does not live
 //! here: opening (`notify`). Everything beyond what a caller cannot do without may be absent: the samples differ.
 
+mod fee;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,6 +13,8 @@ use crate::api::fields::{Personal, lenient_time, open_enum};
 use crate::api::reminders::FeeQuery;
 use crate::api::vehicle::{BlockReason, Charge, EntryState, PlateColor};
 use crate::notify::{Notification, NotifyError};
+
+pub use fee::{FeeReply, StayFee};
 
 /// What a notification tells.
 #[derive(Clone, PartialEq)]
@@ -37,7 +41,7 @@ pub enum Event {
     /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012284311>.
     VehicleCharge(Box<Charge>),
     /// `PARKING_FEE.QUERY_TRANS_INFO`: WeChat Pay asks what a stay costs, and waits for the
-    /// [reply](crate::notify::FeeReply).
+    /// [reply](FeeReply).
     ///
     /// Official page: <https://pay.weixin.qq.com/doc/v3/partner/4024070065>.
     ParkingFeeQuery(FeeQuery),

@@ -14,12 +14,12 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::client::Client;
+use crate::client::sender::{Sender, Shared};
 use crate::error::{BoxError, Error};
 use crate::failover::Failover;
 use crate::merchant::Merchant;
 use crate::platform::{Held, Platform};
 use crate::retry::RetryPolicy;
-use crate::sender::{Sender, Shared};
 use crate::sign::{Caller, Origin};
 use crate::transport::{HyperTransport, Settings, Transport, is_loopback};
 

@@ -14,9 +14,10 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use crate::certificate_list::{self, PlatformError};
 use crate::error::{Error, TransportError};
 use crate::failover::{Failover, Site};
-use crate::platform::{self, Because, Held, PlatformError};
+use crate::platform::{Because, Held};
 use crate::platform_keys::PlatformKeys;
 use crate::request::Request;
 use crate::response::{self, Response};
@@ -89,7 +90,7 @@ impl Sender {
         });
         let Some(serial) = unknown else { return (keys, None) };
         let outcome = self.refresh(Because::UnknownSerial(serial)).await;
-        let why = outcome.err().map(|error| platform::not_fetched(serial, &error));
+        let why = outcome.err().map(|error| certificate_list::not_fetched(serial, &error));
         (self.keys(), why)
     }
 
@@ -203,9 +204,9 @@ impl Sender {
         unreachable
     }
 
-    fn failover<T>(&self, act: impl FnOnce(&mut Failover, Instant) -> T) -> T {
+    fn failover<T>(&self, act: impl FnOnce(&mut Failover, std::time::Instant) -> T) -> T {
         let mut failover = self.0.failover.lock().expect("no holder of the failover panics");
-        act(&mut failover, Instant::now())
+        act(&mut failover, Instant::now().into_std())
     }
 
     async fn exchange_with(
