@@ -28,7 +28,6 @@ use crate::response::Response;
 use crate::route::Route;
 use crate::seal::Digest;
 use crate::upload::Upload;
-use crate::verify;
 
 /// A call that returns when it is done.
 pub type Call = crate::call::Call<Sender>;
@@ -102,7 +101,7 @@ impl Client {
         body: &[u8],
     ) -> Result<Notification, NotifyError> {
         let inner = &self.sender.sender;
-        let keys = match self.sender.wait(inner.keys_for(verify::serial(headers))) {
+        let keys = match self.sender.wait(inner.keys_for(headers, Because::Notification)) {
             Ok((keys, _)) => keys,
             Err(_) => inner.keys(),
         };

@@ -32,7 +32,6 @@ use crate::response::Response;
 use crate::route::Route;
 use crate::seal::Digest;
 use crate::upload::Upload;
-use crate::verify;
 
 pub use builder::ClientBuilder;
 pub use sender::Sender;
@@ -109,7 +108,7 @@ impl Client {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<Notification, NotifyError> {
-        let (keys, _) = self.sender.keys_for(verify::serial(headers)).await;
+        let (keys, _) = self.sender.keys_for(headers, Because::Notification).await;
         notify::open(headers, body, &keys, api_v3_key, self.sender.now())
     }
 

@@ -81,15 +81,19 @@ impl Sender {
         (self.0.clock)().as_second()
     }
 
-    /// Keys that hold `serial`, if it can be had at all.
-    pub(crate) async fn keys_for(&self, serial: Option<&str>) -> (Arc<PlatformKeys>, Option<VerifyError>) {
+    /// Keys that hold the serial named there, if it can be had at all; else why not.
+    pub(crate) async fn keys_for<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        because: fn(&'a str) -> Because<'a>,
+    ) -> (Arc<PlatformKeys>, Option<VerifyError>) {
         let keys = self.keys();
-        let unknown = serial.filter(|serial| {
+        let unknown = verify::serial(headers).filter(|serial| {
             // There is no API to fetch a public key: an unknown one is a matter of configuration.
             self.0.held.is_fetched() && keys.find(serial).is_none() && !serial.starts_with("PUB_KEY_ID_")
         });
         let Some(serial) = unknown else { return (keys, None) };
-        let outcome = self.refresh(Because::UnknownSerial(serial)).await;
+        let outcome = self.refresh(because(serial)).await;
         let why = outcome.err().map(|error| certificate_list::not_fetched(serial, &error));
         (self.keys(), why)
     }
@@ -147,7 +151,7 @@ impl Sender {
             let _slot = self.slot(deadline).await?;
             self.exchange(request, fresh, deadline).await?
         };
-        let (keys, why) = self.keys_for(verify::serial(reply.headers())).await;
+        let (keys, why) = self.keys_for(reply.headers(), Because::Answer).await;
         response::judge(reply, request, &keys, self.now()).map_err(|error| match (error, why) {
             (
                 Error::Verify {

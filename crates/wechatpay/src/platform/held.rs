@@ -37,8 +37,11 @@ struct Asking {
     due_at: Option<i64>,
     /// The last refresh, whatever its cause.
     last: Option<Last>,
-    /// The last refresh because of an unknown serial.
-    unknown_at: Option<i64>,
+    /// The last refresh because an answer named an unknown serial.
+    answered_at: Option<i64>,
+    /// The last one because a notification did. Kept apart: anybody can post one, and what he makes up must not use up
+    /// what a rotation needs.
+    notified_at: Option<i64>,
     /// Fetched last time. Answers signed just before a rotation ended are still on their way.
     listed: PlatformKeys,
 }
@@ -56,8 +59,10 @@ struct Last {
 pub(crate) enum Because<'a> {
     /// There is no key at all.
     NoKey,
-    /// An answer or a notification names a key that is not held.
-    UnknownSerial(&'a str),
+    /// An answer names a key that is not held.
+    Answer(&'a str),
+    /// A notification does.
+    Notification(&'a str),
     /// It is time.
     Due,
     /// The user asks.
@@ -116,8 +121,10 @@ impl Held {
         if let Some(outcome) = self.settled(because, before, now) {
             return outcome;
         }
-        if matches!(because, Because::UnknownSerial(_)) {
-            self.asking().unknown_at = Some(now);
+        match because {
+            Because::Answer(_) => self.asking().answered_at = Some(now),
+            Because::Notification(_) => self.asking().notified_at = Some(now),
+            Because::NoKey | Because::Due | Because::Asked => {}
         }
         let fetched = fetch
             .await
@@ -128,7 +135,7 @@ impl Held {
 
     /// The outcome without asking: of a refresh that ended while this caller waited, or that another is not due.
     fn settled(&self, because: Because<'_>, before: u64, now: i64) -> Option<Result<(), PlatformError>> {
-        if let Because::UnknownSerial(serial) = because
+        if let Because::Answer(serial) | Because::Notification(serial) = because
             && self.keys().find(serial).is_some()
         {
             return Some(Ok(()));
@@ -139,15 +146,17 @@ impl Held {
             return Some(last.failure.clone().map_or(Ok(()), Err));
         }
         let age = now - last.at;
+        // Counted from the last refresh with this cause: one by time must not stand in the way of a rotation.
+        let limited = |asked_at: Option<i64>| {
+            let age = now - asked_at?;
+            (0..UNKNOWN_SERIAL_SECONDS)
+                .contains(&age)
+                .then_some(Err(PlatformError::TooSoon(age)))
+        };
         let pause = match because {
-            Because::UnknownSerial(_) if last.failure.is_some() => UNKNOWN_SERIAL_AGAIN_SECONDS,
-            // Counted from the last refresh with this cause: one by time must not stand in the way of a rotation.
-            Because::UnknownSerial(_) => {
-                let age = now - asking.unknown_at?;
-                return (0..UNKNOWN_SERIAL_SECONDS)
-                    .contains(&age)
-                    .then_some(Err(PlatformError::TooSoon(age)));
-            }
+            Because::Notification(_) => return limited(asking.notified_at),
+            Because::Answer(_) if last.failure.is_some() => UNKNOWN_SERIAL_AGAIN_SECONDS,
+            Because::Answer(_) => return limited(asking.answered_at),
             Because::NoKey if last.failure.as_ref().is_some_and(PlatformError::passes) => UNKNOWN_SERIAL_AGAIN_SECONDS,
             Because::NoKey => UNKNOWN_SERIAL_SECONDS,
             Because::Due | Because::Asked => 0,
@@ -215,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_serial_is_asked_for_again_only_after_a_pause() {
         let held = held();
-        let because = Because::UnknownSerial("AB");
+        let because = Because::Answer("AB");
 
         assert!(matches!(
             held.refresh(because, NOW, failing()).await,
@@ -260,7 +269,7 @@ mod tests {
                         tokio::task::yield_now().await;
                         failing().await
                     };
-                    held.refresh(Because::UnknownSerial("AB"), NOW, fetch).await
+                    held.refresh(Because::Answer("AB"), NOW, fetch).await
                 })
             })
             .collect();
@@ -269,6 +278,29 @@ mod tests {
             assert!(caller.await.unwrap().is_err());
         }
         assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn made_up_notifications_do_not_use_up_what_a_rotation_needs() {
+        let held = held();
+        let forged = Because::Notification("00");
+
+        assert!(matches!(
+            held.refresh(forged, NOW, failing()).await,
+            Err(PlatformError::Call(_))
+        ));
+        assert!(matches!(
+            held.refresh(forged, NOW + 59, never()).await,
+            Err(PlatformError::TooSoon(59))
+        ));
+        assert!(matches!(
+            held.refresh(Because::Answer("AB"), NOW + 2, failing()).await,
+            Err(PlatformError::Call(_))
+        ));
+        assert!(matches!(
+            held.refresh(forged, NOW + 60, failing()).await,
+            Err(PlatformError::Call(_))
+        ));
     }
 
     #[test]
