@@ -1,21 +1,24 @@
 //! The settings of a sandbox, and its start.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::callbacks::{AuthorizationPlan, PaymentAck};
+use http::Uri;
+
+use crate::callbacks::{Attempt, AuthorizationPlan, Event, PaymentAck};
 use crate::clock::Clock;
 use crate::endpoints::commit_status::CommitStatusAnswer;
 use crate::fault::{FaultPlan, Faults};
+use crate::identity::Identity;
 use crate::keyring::{KeyMode, PlatformKeys};
 use crate::ledger::{Call, Ledger};
-use crate::merchant::Identity;
 use crate::platform::{Observer, Platform, Settings};
 use crate::reminders::ReminderAnswer;
 use crate::seal::Sealer;
 use crate::server::{Addresses, Server};
-use crate::world::{Rules, World};
+use crate::world::{CallbackObserver, Rules, World};
 use crate::{Sandbox, StartError, tls};
 
 /// Settings of a sandbox.
@@ -26,11 +29,13 @@ pub struct Builder {
     seed: u64,
     clock_offset_s: i64,
     fresh_keys: bool,
+    kept_keys: Option<PathBuf>,
     cached_signatures: bool,
     ledger_limit: usize,
     key_mode: KeyMode,
     settings: Settings,
     rules: Rules,
+    on_callback: Option<CallbackObserver>,
 }
 
 impl Default for Builder {
@@ -46,6 +51,7 @@ impl Default for Builder {
             seed: 0,
             clock_offset_s: 0,
             fresh_keys: false,
+            kept_keys: None,
             cached_signatures: false,
             ledger_limit: 1_000_000,
             key_mode: KeyMode::default(),
@@ -55,6 +61,7 @@ impl Default for Builder {
                 observer: None,
             },
             rules: Rules::default(),
+            on_callback: None,
         }
     }
 }
@@ -106,6 +113,13 @@ impl Builder {
     #[must_use]
     pub fn fresh_keys(mut self) -> Self {
         self.fresh_keys = true;
+        self
+    }
+
+    /// Comes back with the ids and keys of this file, which [`Sandbox::keep_keys`] wrote; makes its own while there is none.
+    #[must_use]
+    pub fn kept_keys(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kept_keys = Some(path.into());
         self
     }
 
@@ -183,6 +197,13 @@ impl Builder {
         self
     }
 
+    /// Is told of every try of a callback once it is judged, on the sandbox's thread: be quick.
+    #[must_use]
+    pub fn on_callback(mut self, observer: impl Fn(Event, &Uri, &Attempt) + Send + Sync + 'static) -> Self {
+        self.on_callback = Some(Arc::new(observer));
+        self
+    }
+
     /// Starts the sandbox.
     ///
     /// # Errors
@@ -195,10 +216,11 @@ impl Builder {
                 return Err(StartError::HttpNotLoopback(address));
             }
         }
-        let identity = if self.fresh_keys {
-            Identity::fresh().await?
-        } else {
-            Identity::shared().await?
+        let kept = self.kept_keys.as_deref().map(Identity::read).transpose()?.flatten();
+        let identity = match kept {
+            Some(kept) => kept,
+            None if self.fresh_keys || self.kept_keys.is_some() => Identity::fresh().await?,
+            None => Identity::shared().await?,
         };
         let tls = tls::acceptor(&identity, https.ip(), None)?;
         let faults = Faults::default();
@@ -208,14 +230,10 @@ impl Builder {
         let clock = Clock::new(self.clock_offset_s);
         let sealer = Sealer::new(self.cached_signatures);
         let keys = PlatformKeys::new(Arc::clone(&identity), clock.clone(), self.key_mode, sealer);
+        let mut world = World::new(identity, keys, self.rules, clock, Ledger::new(self.ledger_limit));
+        world.on_callback = self.on_callback;
         let platform = Arc::new(Platform {
-            world: Arc::new(World::new(
-                identity,
-                keys,
-                self.rules,
-                clock,
-                Ledger::new(self.ledger_limit),
-            )),
+            world: Arc::new(world),
             settings: self.settings,
             faults,
         });

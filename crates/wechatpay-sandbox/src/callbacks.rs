@@ -163,7 +163,10 @@ impl Callbacks {
 
     /// Plays this trick on the next callback; further ones queue up behind it.
     pub fn next(&self, trick: Trick) {
-        self.lock().tricks.push_back(trick);
+        let mut desk = self.lock();
+        if desk.tricks.len() < MAX_NOTIFICATIONS {
+            desk.tricks.push_back(trick);
+        }
     }
 
     /// Asks the merchant for the fee of a stay. Returns the notification's id; `None` without a URL.

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 use jiff::Timestamp;
 
 use crate::hint;
-use crate::merchant::Identity;
+use crate::identity::Identity;
 use crate::refusal::{Help, Refusal};
 use crate::seal;
 

@@ -214,7 +214,10 @@ pub enum TlsFault {
 impl Faults {
     /// Strikes the next authenticated call; further ones queue up behind it.
     pub fn next(&self, fault: Fault) {
-        self.lock().next.push_back(fault);
+        let mut inner = self.lock();
+        if inner.next.len() < MAX_QUEUED {
+            inner.next.push_back(fault);
+        }
     }
 
     /// Strikes authenticated calls of these paths, so many times or (`None`) always: `/v3/security/echo`,
@@ -234,7 +237,10 @@ impl Faults {
 
     /// Spoils the next TLS handshake; further ones queue up behind it.
     pub fn next_handshake(&self, fault: TlsFault) {
-        self.lock().handshakes.push_back(fault);
+        let mut inner = self.lock();
+        if inner.handshakes.len() < MAX_QUEUED {
+            inner.handshakes.push_back(fault);
+        }
     }
 
     /// Misbehaves by this plan from now on.
@@ -286,6 +292,7 @@ impl FaultRule {
 }
 
 const MAX_RULES: usize = 1000;
+const MAX_QUEUED: usize = 100_000;
 
 /// SplitMix64: small, fast, and the same on every machine.
 #[derive(Clone, Debug)]

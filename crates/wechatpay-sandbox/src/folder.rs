@@ -1,6 +1,8 @@
-//! Writes a folder that a client can start from: key files and a ready `parksync.toml`.
+//! Writes a folder that a client can start from: key files, a ready `parksync.toml`, and an example per language.
 //!
 //! Only files; nothing here runs anything. Called by the program and by Parksync's `demo`.
+
+mod examples;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -43,7 +45,7 @@ pub enum FolderError {
 }
 
 impl Sandbox {
-    /// Writes key files and `parksync.toml` into `dir`, which is created when missing.
+    /// Writes key files, `parksync.toml` and `examples/` into `dir`, which is created when missing.
     ///
     /// Files of an earlier sandbox are overwritten, because their keys died with it. `vault.key`, `gate.key` and `admin.key`
     /// belong to the service and stay: without its vault key it could not read its own database any more.
@@ -60,7 +62,7 @@ impl Sandbox {
             dir,
         };
         folder.guard()?;
-        for part in ["keys", "data"] {
+        for part in ["keys", "data", "examples/rust"] {
             make_private_dir(&folder.dir.join(part))?;
         }
         let merchant = self.merchant();
@@ -86,10 +88,25 @@ impl Sandbox {
             (folder.admin_key.clone(), seal::random_text(40)),
         ];
         written.extend(services.into_iter().filter(|(path, _)| !path.exists()));
+        written.extend(examples::filled(self).map(|(name, text)| (folder.dir.join("examples").join(name), text)));
         for (path, text) in written {
             replace(&path, &text).map_err(|source| FolderError::Write { path, source })?;
         }
         Ok(folder)
+    }
+
+    /// Writes ids and keys to a file, private ones included, for [`Builder::kept_keys`](crate::Builder::kept_keys).
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn keep_keys(&self, path: impl AsRef<Path>) -> Result<(), FolderError> {
+        let path = path.as_ref();
+        let text = serde_json::to_string_pretty(&self.platform.world.identity.kept);
+        let text = text.expect("texts and times always serialise");
+        replace(path, &text).map_err(|source| FolderError::Write {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     fn parksync_toml(&self) -> String {

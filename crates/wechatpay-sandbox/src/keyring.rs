@@ -11,7 +11,7 @@ use http::HeaderMap;
 use jiff::Timestamp;
 
 use crate::clock::Clock;
-use crate::merchant::{Identity, IdentityError, PlatformCertificate};
+use crate::identity::{Identity, IdentityError, PlatformCertificate};
 use crate::seal::{PlatformKey, Sealer, Twist};
 
 /// Which key signs answers to callers who did not ask for one with `Wechatpay-Serial` (protocol 4.3).

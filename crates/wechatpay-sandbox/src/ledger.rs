@@ -1,7 +1,7 @@
 //! What arrived, in order, and what became of it: for tests to read and for the program to print.
 //!
-//! The ledger only records. Appending is cheap; the oldest entries go when the bound is reached
-//! (see `Builder::ledger_limit`). Written by `platform.rs`.
+//! The ledger only records. Appending is cheap; the oldest entries go when a bound is reached (calls: see
+//! `Builder::ledger_limit`; bytes of bodies: 256 MiB). Written by `platform.rs`.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -147,7 +147,10 @@ pub struct Ledger {
 
 struct Inner {
     limit: usize,
+    max_body_bytes: usize,
     calls: VecDeque<Call>,
+    /// Of the calls that are kept.
+    body_bytes: usize,
     /// Number of the next call; also how many have arrived.
     arrived: u64,
     parkings: VecDeque<Parking>,
@@ -156,9 +159,15 @@ struct Inner {
 
 impl Ledger {
     pub(crate) fn new(limit: usize) -> Self {
+        Self::with_bounds(limit, MAX_BODY_BYTES)
+    }
+
+    fn with_bounds(limit: usize, max_body_bytes: usize) -> Self {
         let inner = Inner {
             limit,
+            max_body_bytes,
             calls: VecDeque::new(),
+            body_bytes: 0,
             arrived: 0,
             parkings: VecDeque::new(),
             accepted: 0,
@@ -234,9 +243,13 @@ impl Ledger {
         let mut inner = self.lock();
         inner.arrived += 1;
         let number = inner.arrived;
-        if inner.calls.len() >= inner.limit {
-            inner.calls.pop_front();
+        inner.body_bytes += body.len();
+        while inner.calls.len() >= inner.limit || (inner.body_bytes > inner.max_body_bytes && !inner.calls.is_empty()) {
+            let forgotten = inner.calls.pop_front();
+            inner.body_bytes -= forgotten.map_or(0, |call| call.body.len());
         }
+        // A body is a slice of the buffer it came in, headers and all: the copy lets go of that.
+        let body = Bytes::copy_from_slice(&body);
         inner.calls.push_back(Call {
             number,
             time,
@@ -371,6 +384,8 @@ impl std::fmt::Debug for Ledger {
 }
 
 const LOOKED_AT: usize = 10_000;
+/// Bodies are kept up to so many bytes in all; the oldest calls go first.
+const MAX_BODY_BYTES: usize = 256 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -399,6 +414,24 @@ mod tests {
         let calls: Vec<_> = ledger.calls().iter().map(|call| (call.number, call.status)).collect();
         assert_eq!(calls, [(2, None), (3, Some(200))]);
         assert_eq!(ledger.len(), 3);
+    }
+
+    #[test]
+    fn large_bodies_push_out_old_calls() {
+        let ledger = Ledger::with_bounds(1000, 250);
+        let body = Bytes::from(vec![0; 100]);
+        for _ in 0..4 {
+            ledger.arrive(
+                Timestamp::UNIX_EPOCH,
+                Method::POST,
+                "/".into(),
+                body.clone(),
+                "id".into(),
+            );
+        }
+
+        let numbers: Vec<_> = ledger.calls().iter().map(|call| call.number).collect();
+        assert_eq!(numbers, [3, 4]);
     }
 
     #[tokio::test]

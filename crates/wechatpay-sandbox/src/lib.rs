@@ -20,7 +20,7 @@
 //! It shares no code with the SDK: one misreading of the protocol must not pass its own test. Guards against use in
 //! production: the keys die with the process, nothing is stored, every answer carries `X-Wechatpay-Sandbox`.
 //!
-//! Rooms, in reading order: `merchant` ids and keys · `server` sockets · `platform` one request · `check` authentication ·
+//! Rooms, in reading order: `merchant` and `identity` ids and keys · `server` sockets · `platform` one request · `check` authentication ·
 //! `endpoints` the business · `world` what it knows (`members`, `presence`, `payments`,
 //! `mall`, `vehicles`, `reminders`) · `callbacks` and `push` what the merchant is told · `seal` signatures · `fault` misbehaviour · `ledger` what arrived ·
 //! `control` the same by HTTP · `folder` files for a client.
@@ -36,6 +36,7 @@ mod endpoints;
 mod fault;
 mod folder;
 mod hint;
+mod identity;
 mod keyring;
 mod ledger;
 mod mall;
@@ -65,11 +66,12 @@ pub use clock::Clock;
 pub use endpoints::commit_status::CommitStatusAnswer;
 pub use fault::{Fault, FaultPlan, FaultRule, Faults, TlsFault};
 pub use folder::{Folder, FolderError};
+pub use identity::IdentityError;
 pub use keyring::{CertificateEntry, KeyMode, PlatformKeys};
 pub use ledger::{Answer, Call, Ledger, Parking};
 pub use mall::MallState;
 pub use members::{Authorized, Members};
-pub use merchant::{IdentityError, Merchant};
+pub use merchant::Merchant;
 pub use payments::{Payment, Payments, Points, Purchase, Refund, RefundError, Submission, SubmitError, Untold};
 pub use presence::{Presence, State};
 pub use refusal::{Detail, Help, Refusal};

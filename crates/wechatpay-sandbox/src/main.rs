@@ -10,7 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::Parser;
-use wechatpay_sandbox::{Answer, Call, Folder, Help, Sandbox, seal};
+use http::Uri;
+use wechatpay_sandbox::{Answer, Attempt, Call, Event, Folder, Help, KeyMode, Sandbox, seal};
 
 /// WeChat Pay APIv3 on your desk (微信支付沙箱): checks, answers and misbehaves as the real one does.
 #[derive(Parser)]
@@ -25,9 +26,18 @@ struct Arguments {
     /// Address for plain HTTP, loopback only.
     #[arg(long, default_value = "127.0.0.1:0")]
     http: SocketAddr,
+    /// Come back with the same ids and keys next time: they are kept in the folder. Otherwise they die with the process.
+    #[arg(long)]
+    keep_keys: bool,
     /// Address for the control port and its page, loopback only.
     #[arg(long, default_value = "127.0.0.1:0")]
     control: SocketAddr,
+    /// Where callbacks about authorisations, payments and refunds go: https, or http on the loopback.
+    #[arg(long)]
+    notify_url: Option<String>,
+    /// Which key signs when the caller names none.
+    #[arg(long, value_enum, default_value_t = Keys::Certificate)]
+    keys: Keys,
     /// Let every valid call succeed. Otherwise about three in a hundred go wrong, as they do in real life.
     #[arg(long)]
     polite: bool,
@@ -39,11 +49,26 @@ struct Arguments {
     cached_signatures: bool,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Keys {
+    /// The platform certificate (平台证书).
+    Certificate,
+    /// The public key (微信支付公钥), while certificates still count.
+    PublicKey,
+    /// The public key, and no certificates at all.
+    PublicKeyOnly,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(seed_of_the_moment);
-    let sandbox = Sandbox::builder()
+    let kept = arguments.dir.join(KEPT);
+    let mut builder = Sandbox::builder();
+    if arguments.keep_keys {
+        builder = builder.kept_keys(&kept);
+    }
+    let sandbox = builder
         .listen(arguments.listen)
         .listen_http(arguments.http)
         .control(arguments.control)
@@ -51,11 +76,24 @@ async fn main() -> anyhow::Result<()> {
         .seed(seed)
         .cached_signatures(arguments.cached_signatures)
         .ledger_limit(LEDGER_LIMIT)
+        .key_mode(match arguments.keys {
+            Keys::Certificate => KeyMode::Certificate,
+            Keys::PublicKey => KeyMode::PublicKey,
+            Keys::PublicKeyOnly => KeyMode::PublicKeyOnly,
+        })
         .on_call(log)
+        .on_callback(log_callback)
         .start()
         .await?;
+    if let Some(url) = &arguments.notify_url {
+        sandbox.callbacks().set_authorization_url(url)?;
+        sandbox.callbacks().set_payment_url(url)?;
+    }
     let folder = sandbox.write_folder(&arguments.dir)?;
-    introduce(&sandbox, &folder, (!arguments.polite).then_some(seed));
+    if arguments.keep_keys {
+        sandbox.keep_keys(&kept)?;
+    }
+    introduce(&sandbox, &folder, &arguments, (!arguments.polite).then_some(seed));
     stop_signal().await.context("cannot listen for signals")?;
     println!(
         "stopped after {} calls, {} accepted",
@@ -65,7 +103,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn introduce(sandbox: &Sandbox, folder: &Folder, seed: Option<u64>) {
+fn introduce(sandbox: &Sandbox, folder: &Folder, arguments: &Arguments, seed: Option<u64>) {
     let merchant = sandbox.merchant();
     println!("WeChat Pay sandbox (微信支付沙箱)");
     println!("  base URL (HTTPS)     {}", sandbox.base_url());
@@ -92,6 +130,10 @@ fn introduce(sandbox: &Sandbox, folder: &Folder, seed: Option<u64>) {
         merchant.sub_mchid
     );
     println!("Try it: parksync serve --config {}", folder.config.display());
+    println!(
+        "    or: bash {}, and the same in PHP, Node.js, Python, Go, Java, Rust beside it",
+        folder.dir.join("examples/park.sh").display()
+    );
     println!("Endpoints:");
     for endpoint in Sandbox::endpoints() {
         println!("  {endpoint}");
@@ -102,7 +144,12 @@ fn introduce(sandbox: &Sandbox, folder: &Folder, seed: Option<u64>) {
         }
         None => println!("Polite: every valid call succeeds."),
     }
-    println!("Test keys, never real ones: they die with this process. Refused calls are printed below; Ctrl-C stops.");
+    let keys = if arguments.keep_keys {
+        "they are kept in the folder"
+    } else {
+        "they die with this process"
+    };
+    println!("Test keys, never real ones: {keys}. Refused calls are printed below; Ctrl-C stops.");
 }
 
 /// Prints what did not go well. Bodies hold plates and openids: of them only size and shape are shown.
@@ -141,6 +188,18 @@ fn log(call: &Call) {
     }
 }
 
+/// Prints every try of a callback: how the merchant's server answered, and why that does not count.
+fn log_callback(event: Event, url: &Uri, attempt: &Attempt) {
+    let status = attempt
+        .status
+        .map_or("no answer".to_owned(), |status| status.to_string());
+    let (event, after) = (event.event_type(), attempt.after.as_millis());
+    println!("callback {event} to {url} → {status} in {after} ms");
+    if let Some(failure) = &attempt.failure {
+        println!("    not acknowledged (未确认): {failure}");
+    }
+}
+
 #[cfg(unix)]
 async fn stop_signal() -> std::io::Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -162,5 +221,7 @@ fn seed_of_the_moment() -> u64 {
         .map_or(0, |time| u64::from(time.subsec_nanos()))
 }
 
+/// Within the folder.
+const KEPT: &str = "keys/sandbox-identity.json";
 /// A program runs for days.
 const LEDGER_LIMIT: usize = 100_000;

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER, SERVER,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -241,6 +244,11 @@ impl Platform {
             HeaderValue::from_static(env!("CARGO_PKG_VERSION")),
         );
         headers.insert(DATE, header(&http_date(now)));
+        // As the captures have them.
+        headers.insert(SERVER, HeaderValue::from_static("nginx"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, must-revalidate"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static("zh-CN"));
         let keep_alive = format!("timeout={}", self.settings.keep_alive.as_millis().div_ceil(1000));
         headers.insert(HeaderName::from_static("keep-alive"), header(&keep_alive));
         if !body.is_empty() {

@@ -76,6 +76,9 @@ async fn carry_out(world: Arc<World>, errand: Errand) {
     if let (Event::Payment, None, Some(transaction_id)) = (errand.event, &attempt.failure, &errand.transaction_id) {
         world.payments.acknowledge(transaction_id);
     }
+    if let Some(observer) = &world.on_callback {
+        observer(errand.event, &errand.url, &attempt);
+    }
     world.callbacks.settle(&errand, attempt);
 }
 

@@ -11,7 +11,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::StartError;
 use crate::fault::TlsFault;
-use crate::merchant::Identity;
+use crate::identity::Identity;
 
 /// Offers a certificate for this address and the names of the loopback, spoilt as the fault says.
 pub(crate) fn acceptor(identity: &Identity, ip: IpAddr, fault: Option<TlsFault>) -> Result<TlsAcceptor, StartError> {

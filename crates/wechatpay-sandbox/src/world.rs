@@ -4,15 +4,17 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::callbacks::{CallbackRules, Callbacks};
+use http::Uri;
+
+use crate::callbacks::{Attempt, CallbackRules, Callbacks, Event};
 use crate::check::CertificateState;
 use crate::clock::Clock;
 use crate::endpoints::commit_status::CommitStatusAnswer;
+use crate::identity::Identity;
 use crate::keyring::PlatformKeys;
 use crate::ledger::Ledger;
 use crate::mall::MallState;
 use crate::members::Members;
-use crate::merchant::Identity;
 use crate::payments::Payments;
 use crate::presence::Presences;
 use crate::reminders::{ReminderAnswer, Reminders};
@@ -28,10 +30,14 @@ pub(crate) struct World {
     pub(crate) presences: Arc<Presences>,
     pub(crate) payments: Payments,
     pub(crate) callbacks: Callbacks,
+    pub(crate) on_callback: Option<CallbackObserver>,
     pub(crate) vehicles: Vehicles,
     pub(crate) reminders: Reminders,
     moods: Mutex<Moods>,
 }
+
+/// Told of every try of a callback, once it is judged.
+pub(crate) type CallbackObserver = Arc<dyn Fn(Event, &Uri, &Attempt) + Send + Sync>;
 
 /// What the documents leave open, chosen at the start.
 #[derive(Clone, Copy, Default)]
@@ -73,6 +79,7 @@ impl World {
             presences,
             payments,
             callbacks,
+            on_callback: None,
             vehicles,
             reminders,
             moods: Mutex::default(),

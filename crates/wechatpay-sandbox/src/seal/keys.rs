@@ -91,7 +91,8 @@ impl SigningKey {
         der.as_ref().to_vec()
     }
 
-    pub(crate) fn private_pem(&self) -> String {
+    /// `BEGIN PRIVATE KEY` (PKCS#8).
+    pub fn private_pem(&self) -> String {
         pem("PRIVATE KEY", &self.private_der())
     }
 
@@ -101,6 +102,7 @@ impl SigningKey {
 }
 
 /// A public RSA key.
+#[derive(Clone)]
 pub struct VerifyingKey {
     key: ParsedPublicKey,
     spki: Vec<u8>,

@@ -1,6 +1,7 @@
 //! The folder that a client starts from.
 
 use std::fs;
+use std::process::Command;
 
 use wechatpay_sandbox::{FolderError, Sandbox};
 
@@ -91,4 +92,72 @@ async fn somebody_elses_folder_is_left_alone() {
     assert!(matches!(refused, Err(FolderError::NotOurs(_))));
     assert!(matches!(refused_again, Err(FolderError::NotOurs(_))));
     assert_eq!(fs::read_to_string(own).unwrap(), "real");
+}
+
+#[tokio::test]
+async fn the_examples_work_as_they_are_written() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let folder = sandbox.write_folder(dir.path()).unwrap();
+    let examples = folder.dir.join("examples");
+    let mut ran = 0;
+
+    for (program, arguments) in [
+        ("bash", ["park.sh"]),
+        ("php", ["park.php"]),
+        ("node", ["park.mjs"]),
+        ("java", ["Park.java"]),
+    ] {
+        let output = Command::new(program).args(arguments).current_dir(&examples).output();
+        let Ok(output) = output else {
+            eprintln!("SKIPPED: there is no {program} to run {}", arguments[0]);
+            continue;
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        let lines: Vec<&str> = said.lines().map(str::trim).collect();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(lines, ["204", "signature good"], "{program}: {errors}");
+        ran += 1;
+    }
+
+    assert!(ran > 0, "not even bash is here");
+    assert_eq!(sandbox.ledger().accepted(), ran);
+    for entry in fs::read_dir(&examples)
+        .unwrap()
+        .chain(fs::read_dir(examples.join("rust")).unwrap())
+    {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            assert!(!fs::read_to_string(&path).unwrap().contains("{{"), "{path:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn kept_keys_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("identity.json");
+    let first = Sandbox::builder().kept_keys(&path).start().await.unwrap();
+    first.keep_keys(&path).unwrap();
+    let again = Sandbox::builder().kept_keys(&path).start().await.unwrap();
+    let other = Sandbox::start().await.unwrap();
+
+    let ids = |sandbox: &Sandbox| {
+        let merchant = sandbox.merchant();
+        (
+            merchant.mchid.clone(),
+            merchant.private_key_pem.clone(),
+            merchant.public_key_pem.clone(),
+            merchant.platform_certificate_pem.clone(),
+            sandbox.ca_pem().to_owned(),
+        )
+    };
+    assert_eq!(ids(&first), ids(&again));
+    assert_ne!(ids(&first), ids(&other));
+    let reply = crate::client::report(&again, &crate::client::parking(&again)).await;
+    assert!(reply.verifies(&first));
+    fs::write(&path, "{}").unwrap();
+    let refused = Sandbox::builder().kept_keys(&path).start().await.unwrap_err();
+    let cause = std::error::Error::source(&refused).unwrap().to_string();
+    assert!(cause.contains("identity.json"), "{cause}");
 }

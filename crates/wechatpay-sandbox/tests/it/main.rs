@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod authentication;
+mod callback_trouble;
 mod callbacks;
 mod circle;
 mod client;

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -15,10 +16,13 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use wechatpay_sandbox::Sandbox;
+use wechatpay_sandbox::{Notification, Progress, Sandbox};
 
-use crate::client::{Reply, open};
+use crate::client::{Reply, open, parking, report};
 
+pub(crate) const OPENID: &str = "oUpF8uMuAJOM2pxb1Q";
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+const SOON: Duration = Duration::from_secs(10);
 pub(crate) const SUCCESS: &str = r#"{"code":"SUCCESS","message":"成功"}"#;
 
 /// One request as it came; `Reply` knows how to verify its headers and body.
@@ -142,6 +146,35 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, kep
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
+}
+
+/// A sandbox whose member is authorised and present, and whose payments are told to this shop.
+pub(crate) async fn sandbox(shop: &Shop) -> Sandbox {
+    let sandbox = Sandbox::start().await.unwrap();
+    sandbox.members().authorize(OPENID);
+    assert_eq!(report(&sandbox, &parking(&sandbox)).await.line(), "204");
+    sandbox.callbacks().set_payment_url(&shop.url()).unwrap();
+    sandbox
+}
+
+pub(crate) async fn settled(sandbox: &Sandbox, id: &str) -> Notification {
+    let done =
+        |notification: &Notification| matches!(notification.progress, Progress::Acknowledged | Progress::GivenUp);
+    let callbacks = sandbox.callbacks();
+    let settled = callbacks.wait_for(|callbacks| callbacks.find(id).is_some_and(|found| done(&found)), SOON);
+    assert!(settled.await, "{:?}", callbacks.find(id));
+    callbacks.find(id).unwrap()
+}
+
+/// Waits for this many tries.
+pub(crate) async fn tried(sandbox: &Sandbox, id: &str, tries: usize) -> Notification {
+    let callbacks = sandbox.callbacks();
+    let tried = callbacks.wait_for(
+        |callbacks| callbacks.find(id).is_some_and(|found| found.attempts.len() >= tries),
+        SOON,
+    );
+    assert!(tried.await, "{:?}", callbacks.find(id));
+    callbacks.find(id).unwrap()
 }
 
 /// Seconds between the times.
