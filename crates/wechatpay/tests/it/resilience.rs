@@ -322,3 +322,101 @@ async fn of_1024_callers_at_once_none_fails() {
     }
     assert_eq!(sandbox.ledger().parkings().len(), 1024);
 }
+
+#[tokio::test]
+async fn an_answer_that_never_ends_is_ambiguous_and_not_repeated() {
+    type Fits = fn(&TransportError) -> bool;
+    let sandbox = Sandbox::start().await.unwrap();
+    let client = builder(&sandbox)
+        .request_timeout(Duration::from_millis(500))
+        .max_answer_bytes(1 << 16)
+        .build()
+        .unwrap();
+    let query = client["v3/businesscircle/user-authorizations/{openid}"]
+        .bind("openid", "o-1")
+        .query("appid", &sandbox.merchant().appid);
+    let rows: [(Fault, Fits); 5] = [
+        (Fault::OversizedBody(1 << 20), |error| {
+            matches!(error, TransportError::TooLarge(65_536))
+        }),
+        (Fault::SlowBody(Duration::from_secs(2)), |error| {
+            matches!(error, TransportError::Timeout(_))
+        }),
+        (Fault::NoAnswer, |error| matches!(error, TransportError::Timeout(_))),
+        (Fault::NoAnswerBeforeCommit, |error| {
+            matches!(error, TransportError::Timeout(_))
+        }),
+        (Fault::Latency(Duration::from_secs(2)), |error| {
+            matches!(error, TransportError::Timeout(_))
+        }),
+    ];
+
+    for (calls, (fault, fits)) in rows.into_iter().enumerate() {
+        sandbox.faults().next(fault.clone());
+        let error = soon(query.get()).await.expect_err(&format!("{fault:?}"));
+
+        assert!(
+            matches!(&error, Error::Transport { source, .. } if fits(source)),
+            "{fault:?}: {}",
+            Chain(&error)
+        );
+        assert_eq!((error.is_ambiguous(), error.nothing_sent()), (true, false), "{fault:?}");
+        assert_eq!(sandbox.ledger().len(), calls + 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_ambiguous_and_not_repeated() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = Server::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = tokio::spawn(async move {
+        let mut served = Vec::new();
+        for answer in ["HTTP/1.1 2", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            served.push(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        served
+    });
+    // Plain, on this machine: so that the test decides what every byte is.
+    let client = of(&server).base_url(format!("http://{address}")).build().unwrap();
+
+    for _ in 0..2 {
+        let error = soon(client["v3/x"].get()).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Transport {
+                    source: TransportError::Broken(_),
+                    ..
+                }
+            ) && error.is_ambiguous(),
+            "{}",
+            Chain(&error)
+        );
+    }
+    assert_eq!(served.await.unwrap(), [true, true]);
+}
+
+#[tokio::test]
+async fn resets_cost_a_parking_state_nothing() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let client = builder(&sandbox).build().unwrap();
+
+    for fault in [
+        Fault::ResetBeforeCommit,
+        Fault::ResetAfterCommit,
+        Fault::DropReplyAfterCommit,
+    ] {
+        sandbox.faults().next(fault);
+        client[PATH].post(&body(&sandbox, &json!({}))).await.unwrap();
+    }
+
+    assert_eq!(
+        sandbox.ledger().parkings().len(),
+        5,
+        "two of the three had been carried out before"
+    );
+}
