@@ -6,6 +6,7 @@ pub mod business_circle;
 mod calls;
 pub mod certificates;
 pub mod fields;
+pub mod notifications;
 pub mod reminders;
 pub mod security;
 pub mod vehicle;

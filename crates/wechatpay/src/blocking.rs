@@ -13,26 +13,26 @@ use http::{HeaderMap, Method};
 use serde::Serialize;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::builder;
+use crate::certificate_list::PlatformError;
 use crate::chain::V3;
+use crate::client;
 use crate::error::{Error, TransportError};
 use crate::indexed::Indexed;
-use crate::keys::{ApiV3Key, PlatformKeys};
+use crate::keys::ApiV3Key;
 use crate::merchant::Merchant;
 use crate::notify::{self, Notification, NotifyError};
-use crate::platform::{Because, Platform, PlatformError};
+use crate::platform::{Because, Platform};
+use crate::platform_keys::PlatformKeys;
 use crate::request::Request;
 use crate::response::Response;
 use crate::route::Route;
 use crate::seal::Digest;
-use crate::sender;
 use crate::upload::Upload;
-use crate::verify;
 
 /// A call that returns when it is done.
 pub type Call = crate::call::Call<Sender>;
 /// Settings of a blocking client.
-pub type ClientBuilder = builder::ClientBuilder<Client>;
+pub type ClientBuilder = client::ClientBuilder<Client>;
 
 /// Calls APIv3 and waits: signs every request, verifies every answer.
 ///
@@ -101,7 +101,7 @@ impl Client {
         body: &[u8],
     ) -> Result<Notification, NotifyError> {
         let inner = &self.sender.sender;
-        let keys = match self.sender.wait(inner.keys_for(verify::serial(headers))) {
+        let keys = match self.sender.wait(inner.keys_for(headers, Because::Notification)) {
             Ok((keys, _)) => keys,
             Err(_) => inner.keys(),
         };
@@ -132,7 +132,7 @@ impl fmt::Debug for Client {
 /// The half of a blocking client that sends.
 #[derive(Clone)]
 pub struct Sender {
-    sender: sender::Sender,
+    sender: client::Sender,
     runtime: Arc<OwnRuntime>,
 }
 

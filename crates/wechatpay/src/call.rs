@@ -10,11 +10,11 @@ use http::header::ACCEPT;
 use http::{HeaderValue, Method};
 use serde::Serialize;
 
+use crate::client::sender::Sender;
 use crate::error::Error;
 use crate::request::Request;
 use crate::route::Route;
 use crate::seal::Digest;
-use crate::sender::Sender;
 
 /// An endpoint with a client behind it: bind, add, then send with a verb.
 ///

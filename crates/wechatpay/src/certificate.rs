@@ -7,8 +7,9 @@ use std::fmt;
 
 use x509_cert::der::{Decode as _, Encode as _};
 
-use crate::keys::{KeyError, PlatformKey};
+use crate::keys::KeyError;
 use crate::pem;
+use crate::platform_keys::PlatformKey;
 
 /// An X.509 certificate: the merchant's own or one of the platform.
 #[derive(Clone)]

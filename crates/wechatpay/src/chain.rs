@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::ops::Deref;
 
 use crate::call::Call;
-use crate::sender::Sender;
+use crate::client::sender::Sender;
 
 /// Writes a type for every place, a method for every step. A step with an argument binds the variable it is named after.
 macro_rules! chain {

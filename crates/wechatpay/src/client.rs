@@ -3,6 +3,9 @@
 //! Lives here: [`Client`] with its three spellings, and the verbs of an asynchronous call. Does not live here: its settings
 //! (`builder`) and the way a call takes (`sender`).
 
+mod builder;
+pub(crate) mod sender;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
@@ -14,22 +17,24 @@ use std::task::{Context, Poll};
 use http::{HeaderMap, Method};
 use serde::Serialize;
 
-use crate::builder::ClientBuilder;
 use crate::call::Call;
+use crate::certificate_list::PlatformError;
 use crate::chain::V3;
 use crate::error::Error;
 use crate::indexed::Indexed;
-use crate::keys::{ApiV3Key, PlatformKeys};
+use crate::keys::ApiV3Key;
 use crate::merchant::Merchant;
 use crate::notify::{self, Notification, NotifyError};
-use crate::platform::{Because, Platform, PlatformError};
+use crate::platform::{Because, Platform};
+use crate::platform_keys::PlatformKeys;
 use crate::request::Request;
 use crate::response::Response;
 use crate::route::Route;
 use crate::seal::Digest;
-use crate::sender::Sender;
 use crate::upload::Upload;
-use crate::verify;
+
+pub use builder::ClientBuilder;
+pub use sender::Sender;
 
 /// Calls APIv3: signs every request, verifies every answer.
 ///
@@ -103,7 +108,7 @@ impl Client {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<Notification, NotifyError> {
-        let (keys, _) = self.sender.keys_for(verify::serial(headers)).await;
+        let (keys, _) = self.sender.keys_for(headers, Because::Notification).await;
         notify::open(headers, body, &keys, api_v3_key, self.sender.now())
     }
 

@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use crate::platform::PlatformError;
+use crate::certificate_list::PlatformError;
 use crate::verify::VerifyError;
 
 /// A cause of any kind.
@@ -224,7 +224,7 @@ pub enum TransportError {
     /// The connection closed before any byte of the answer came.
     #[error("{} closed without an answer", if *.reused { "a kept-alive connection" } else { "the connection" })]
     Closed {
-        /// Whether the connection had served before: servers close idle ones, and a restart closes all.
+        /// Whether the connection was made before this call: servers close idle ones, and a restart closes all.
         reused: bool,
         /// How it closed.
         source: BoxError,

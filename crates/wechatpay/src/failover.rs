@@ -5,9 +5,7 @@
 //!
 //! Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012075113>.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How long the choice stays once it has changed, either way.
 const STAY: Duration = Duration::from_secs(30);

@@ -1,8 +1,8 @@
 //! Notifications (回调通知): what WeChat Pay posts to the merchant.
 //!
-//! Lives here: verifying and opening one, what it tells, and the answers to it. Framework-free and pure: headers and body
-//! come in as they were received, time is an argument. Does not live here: fetching a certificate that is not held yet
-//! ([`Client::open_notification`](crate::Client::open_notification)).
+//! Lives here: verifying and opening one, and the answers to it. Framework-free and pure: headers and body
+//! come in as they were received, time is an argument. Does not live here: what it tells ([`crate::api::notifications`]),
+//! fetching a certificate that is not held yet ([`Client::open_notification`](crate::Client::open_notification)).
 //!
 //! Acknowledge first and work later: WeChat Pay waits two to five seconds. With axum, where `http` types are answers:
 //!
@@ -15,9 +15,8 @@
 //!
 //! With actix-web the same two lines end in `HttpResponse::Ok().content_type("application/json").body(ACKNOWLEDGED)`.
 
-mod event;
-mod fee;
 mod replay;
+mod reply;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -25,13 +24,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::BoxError;
-use crate::keys::{ApiV3Key, PlatformKeys};
+use crate::keys::ApiV3Key;
+use crate::platform_keys::PlatformKeys;
 use crate::seal::{Algorithm, SealError};
 use crate::verify::{VerifyError, verify};
 
-pub use event::{AuthType, Event, MallAuthorization, MallPayment, MallRefund, SecurityEcho, VehicleEntrance};
-pub use fee::{FeeReply, FeeSignature, StayFee};
 pub use replay::ReplayGuard;
+pub use reply::ReplySignature;
 
 /// The body of a good answer, sent with status 200 within two seconds. Work comes after.
 pub const ACKNOWLEDGED: &str = r#"{"code":"SUCCESS","message":"成功"}"#;

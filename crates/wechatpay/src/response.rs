@@ -12,7 +12,7 @@ use jiff::fmt::rfc2822;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ClockSkew, Detail, Error, NO_CODE, NO_REQUEST_ID};
-use crate::keys::PlatformKeys;
+use crate::platform_keys::PlatformKeys;
 use crate::request::Request;
 use crate::verify::verify;
 

@@ -8,7 +8,8 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::keys::{ApiV3Key, MerchantKey, PlatformKey};
+use crate::keys::{ApiV3Key, MerchantKey};
+use crate::platform_keys::PlatformKey;
 use crate::verify::VerifyError;
 
 /// How a callback or a certificate is sealed.

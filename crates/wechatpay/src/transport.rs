@@ -3,6 +3,8 @@
 //! Lives here: the [`Transport`] trait and the default one over hyper and rustls, with its deadlines and bounds. Does not
 //! live here: signing, verifying, retrying. Called by `client`.
 
+mod connector;
+
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
@@ -19,9 +21,11 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio::time::Instant;
 
-use crate::connector::{Connector, Stage, Trace};
 use crate::error::{BoxError, TransportError};
+
+use connector::{Connector, Stage, Trace};
 
 /// What [`Transport::execute`] gives back.
 pub type Exchange<'a> = Pin<Box<dyn Future<Output = Result<http::Response<Bytes>, TransportError>> + Send + 'a>>;
@@ -35,8 +39,8 @@ pub trait Transport: Send + Sync + 'static {
     fn execute(&self, request: http::Request<Bytes>) -> Exchange<'_>;
 }
 
-/// An extension of a request that must not travel on a connection that has served before: it is the repeat of one that
-/// a kept-alive connection swallowed.
+/// An extension of a request that must not travel on a kept-alive connection: it is the repeat of one that such a
+/// connection swallowed.
 #[derive(Debug, Clone, Copy)]
 pub struct FreshConnection;
 
@@ -100,7 +104,9 @@ impl HyperTransport {
             Some(FreshConnection) => &self.fresh,
             None => &self.pooled,
         };
-        let reply = client.request(request.map(Full::new)).await.map_err(no_answer)?;
+        let started = Instant::now();
+        let reply = client.request(request.map(Full::new)).await;
+        let reply = reply.map_err(|error| no_answer(error, started))?;
         let (parts, body) = reply.into_parts();
         let body = Limited::new(body, self.max_body).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
@@ -125,7 +131,7 @@ impl Transport for HyperTransport {
 }
 
 /// Tells by what the connection saw how far the request got.
-fn no_answer(error: hyper_util::client::legacy::Error) -> TransportError {
+fn no_answer(error: hyper_util::client::legacy::Error, started: Instant) -> TransportError {
     if error.is_connect() {
         return TransportError::Connect(error.into());
     }
@@ -133,12 +139,12 @@ fn no_answer(error: hyper_util::client::legacy::Error) -> TransportError {
     if let Some(connection) = error.connect_info() {
         connection.get_extras(&mut extensions);
     }
-    match extensions.get::<Trace>().map(Trace::stage) {
-        Some(Stage::Asked { reused }) => TransportError::Closed {
-            reused,
+    match extensions.get::<Trace>() {
+        Some(trace) if trace.stage() == Stage::Asked => TransportError::Closed {
+            reused: trace.is_older_than(started),
             source: error.into(),
         },
-        Some(Stage::Answering) | None => TransportError::Broken(error.into()),
+        Some(_) | None => TransportError::Broken(error.into()),
     }
 }
 

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 
-use crate::keys::PlatformKeys;
+use crate::platform_keys::PlatformKeys;
 use crate::sign;
 
 /// How far the timestamp of an answer or notification may be from the local clock, either way.
@@ -134,8 +134,9 @@ fn shown(serial: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::MerchantKey;
     use crate::keys::tests::fresh_key;
-    use crate::keys::{MerchantKey, PlatformKeys};
+    use crate::platform_keys::PlatformKeys;
 
     const NOW: i64 = 1_722_850_421;
     const BODY: &[u8] = br#"{"ok":true}"#;

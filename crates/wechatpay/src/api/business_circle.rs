@@ -1,28 +1,29 @@
 //! Smart business circle (智慧商圈): parking states, points, authorisations.
 //!
-//! Lives here: its four calls with the checks the documentation allows to make. Does not live here: its notifications
-//! (`notify`), and whether a state should be reported at all; that is the caller's.
+//! Lives here: its four calls, and parking states with the checks the documentation allows to make. Does not live here:
+//! points (`points`), notifications (`notify`), and whether a state should be reported at all; that is the caller's.
 //!
 //! Official pages: <https://pay.weixin.qq.com/doc/v3/merchant/4012535502> (parking),
 //! <https://pay.weixin.qq.com/doc/v3/merchant/4012534698> (points),
 //! <https://pay.weixin.qq.com/doc/v3/merchant/4012534848> (authorisation),
 //! <https://pay.weixin.qq.com/doc/v3/merchant/4012534994> (pending points).
 
+mod points;
+
 use std::fmt;
 
-use http::Method;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::api::calls::{calls, done, post, read};
-use crate::api::fields::{
-    FieldError, Personal, check_not_negative, check_plate, check_prose, check_text, china_time, china_time_ms,
-    lenient_time, masked, open_enum,
-};
-use crate::error::Error;
-use crate::request::Request;
+use crate::api::fields::{FieldError, check_plate, check_text, china_time, masked};
 use crate::response::Response;
-use crate::route::Route;
+
+pub use points::{
+    Authorization, AuthorizationQuery, AuthorizeState, CommitStatusQuery, Points, PointsCommitStatus, PointsOutcome,
+};
+
+use points::{commit_status, points_outcome};
 
 const PARKINGS: &str = "/v3/businesscircle/parkings";
 const POINTS: &str = "/v3/businesscircle/points/notify";
@@ -39,7 +40,7 @@ calls! {
         /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012535502>.
         ///
         /// # Errors
-        /// [`Error::Build`] with a [`FieldError`] when a field cannot be right; else as every call.
+        /// [`Error::Build`](crate::Error::Build) with a [`FieldError`] when a field cannot be right; else as every call.
         fn report_parking(state: &ParkingState) -> Response {
             post(PARKINGS, state, state.check()),
             done
@@ -51,7 +52,7 @@ calls! {
         /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012534698>.
         ///
         /// # Errors
-        /// [`Error::Build`] with a [`FieldError`] when a field cannot be right; else as every call. "Reported already" is
+        /// [`Error::Build`](crate::Error::Build) with a [`FieldError`] when a field cannot be right; else as every call. "Reported already" is
         /// no error when it is signed: see [`PointsOutcome`].
         fn notify_points(points: &Points) -> PointsOutcome {
             post(POINTS, points, points.check()),
@@ -63,7 +64,7 @@ calls! {
         /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012534848>.
         ///
         /// # Errors
-        /// [`Error::Build`] with a [`FieldError`] when a field cannot be right; else as every call.
+        /// [`Error::Build`](crate::Error::Build) with a [`FieldError`] when a field cannot be right; else as every call.
         fn authorization(query: &AuthorizationQuery) -> Authorization {
             query.request(),
             read
@@ -75,7 +76,7 @@ calls! {
         /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012534994>.
         ///
         /// # Errors
-        /// [`Error::Build`] with a [`FieldError`] when a field cannot be right; else as every call.
+        /// [`Error::Build`](crate::Error::Build) with a [`FieldError`] when a field cannot be right; else as every call.
         fn points_commit_status(query: &CommitStatusQuery) -> Option<PointsCommitStatus> {
             query.request(),
             commit_status
@@ -142,201 +143,6 @@ impl fmt::Debug for ParkingState {
             .field("state", &self.state)
             .field("time", &self.time)
             .finish()
-    }
-}
-
-/// What one payment in the mall earned.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Points {
-    /// The mall's merchant number; service providers only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sub_mchid: Option<String>,
-    /// WeChat Pay's number of the payment, from its notification.
-    pub transaction_id: String,
-    /// The mini-program under which the member authorised.
-    pub appid: String,
-    /// The member under that `appid`.
-    pub openid: Personal,
-    /// Whether the payment earned points. After `false`, WeChat Pay tells nothing about refunds of it.
-    pub earn_points: bool,
-    /// How many; 0 when none.
-    pub increased_points: i64,
-    /// When. Written in China time with milliseconds.
-    #[serde(serialize_with = "china_time_ms")]
-    pub points_update_time: Timestamp,
-    /// Why the payment earned none; required then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub no_points_remarks: Option<String>,
-    /// The member's points in all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub total_points: Option<i64>,
-}
-
-impl Points {
-    /// Checks what can be checked without WeChat Pay.
-    ///
-    /// # Errors
-    /// The first field that cannot be right.
-    pub fn check(&self) -> Result<(), FieldError> {
-        if let Some(sub_mchid) = &self.sub_mchid {
-            check_text("sub_mchid", sub_mchid, 64)?;
-        }
-        check_text("transaction_id", &self.transaction_id, 64)?;
-        check_text("appid", &self.appid, 128)?;
-        check_text("openid", &self.openid, 64)?;
-        check_not_negative("increased_points", self.increased_points)?;
-        match &self.no_points_remarks {
-            Some(remarks) => check_prose("no_points_remarks", remarks, 128),
-            None if !self.earn_points => Err(FieldError::new(
-                "no_points_remarks",
-                "is needed when no points were earned",
-            )),
-            None => Ok(()),
-        }
-    }
-}
-
-/// What became of a points report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PointsOutcome {
-    /// WeChat Pay has it.
-    Recorded,
-    /// WeChat Pay had it already, from an earlier try, and says so with its signature.
-    AlreadyRecorded,
-}
-
-fn points_outcome(outcome: Result<Response, Error>) -> Result<PointsOutcome, Error> {
-    match done(outcome) {
-        Ok(_) => Ok(PointsOutcome::Recorded),
-        // An unsigned refusal must never be taken for success.
-        Err(Error::Api {
-            verified: true,
-            code,
-            message,
-            ..
-        }) if code == "INVALID_REQUEST" && message.contains("积分已回传") => Ok(PointsOutcome::AlreadyRecorded),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whose authorisation is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AuthorizationQuery {
-    /// The member under `appid`.
-    pub openid: Personal,
-    /// The mini-program under which the member authorised.
-    pub appid: String,
-    /// The mall's merchant number; service providers only.
-    pub sub_mchid: Option<String>,
-}
-
-impl AuthorizationQuery {
-    /// Checks what can be checked without WeChat Pay.
-    ///
-    /// # Errors
-    /// The first field that cannot be right.
-    pub fn check(&self) -> Result<(), FieldError> {
-        check_text("openid", &self.openid, 64)?;
-        check_text("appid", &self.appid, 128)?;
-        match &self.sub_mchid {
-            Some(sub_mchid) => check_text("sub_mchid", sub_mchid, 64),
-            None => Ok(()),
-        }
-    }
-
-    fn request(&self) -> Result<Request, Error> {
-        self.check().map_err(|source| Error::build(AUTHORIZATIONS, source))?;
-        let route = Route::new(AUTHORIZATIONS)
-            .bind("openid", &*self.openid)
-            .query("appid", &self.appid)
-            .query_if("sub_mchid", self.sub_mchid.as_ref());
-        Ok(Request::new(Method::GET, route))
-    }
-}
-
-/// Whether a member has authorised the mall's points.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[non_exhaustive]
-pub struct Authorization {
-    /// The member.
-    pub openid: Personal,
-    /// Whether he has.
-    pub authorize_state: AuthorizeState,
-    /// Since when.
-    #[serde(default, deserialize_with = "lenient_time")]
-    pub authorize_time: Option<Timestamp>,
-    /// Until when he had.
-    #[serde(default, deserialize_with = "lenient_time")]
-    pub deauthorize_time: Option<Timestamp>,
-}
-
-/// Whose pending points are asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CommitStatusQuery {
-    /// The member under `appid`.
-    pub openid: Personal,
-    /// The mall's merchant number; service providers only.
-    pub sub_mchid: Option<String>,
-    /// The brand that belongs to the caller.
-    pub brandid: u64,
-    /// Bound to the brand for ordering.
-    pub appid: String,
-}
-
-impl CommitStatusQuery {
-    /// Checks what can be checked without WeChat Pay.
-    ///
-    /// # Errors
-    /// The first field that cannot be right.
-    pub fn check(&self) -> Result<(), FieldError> {
-        check_text("openid", &self.openid, 128)?;
-        if let Some(sub_mchid) = &self.sub_mchid {
-            check_text("sub_mchid", sub_mchid, 32)?;
-        }
-        check_brandid(self.brandid)?;
-        check_text("appid", &self.appid, 128)
-    }
-
-    fn request(&self) -> Result<Request, Error> {
-        self.check().map_err(|source| Error::build(COMMIT_STATUS, source))?;
-        let route = Route::new(COMMIT_STATUS)
-            .bind("openid", &*self.openid)
-            .query_if("sub_mchid", self.sub_mchid.as_ref())
-            .query("brandid", self.brandid)
-            .query("appid", &self.appid);
-        Ok(Request::new(Method::GET, route))
-    }
-}
-
-fn commit_status(outcome: Result<Response, Error>) -> Result<Option<PointsCommitStatus>, Error> {
-    #[derive(Deserialize)]
-    struct Answer {
-        points_commit_status: Option<PointsCommitStatus>,
-    }
-    let answer = done(outcome)?;
-    if answer.body().is_empty() {
-        return Ok(None);
-    }
-    Ok(answer.json::<Answer>()?.points_commit_status)
-}
-
-open_enum! {
-    /// Whether a member has authorised the mall's points (授权状态).
-    AuthorizeState {
-        /// Never.
-        Unauthorized = "UNAUTHORIZED",
-        /// Yes.
-        Authorized = "AUTHORIZED",
-        /// No longer.
-        Deauthorized = "DEAUTHORIZED",
-    }
-
-    /// Whether there are payments of today to hand in (待积分状态).
-    PointsCommitStatus {
-        /// There are.
-        Pending = "PENDING",
-        /// There are none.
-        Finished = "FINISHED",
     }
 }
 

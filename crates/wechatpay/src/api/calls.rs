@@ -22,7 +22,7 @@ macro_rules! calls {
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone)]
-        pub struct $api<S = $crate::sender::Sender> {
+        pub struct $api<S = $crate::client::sender::Sender> {
             sender: S,
         }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::calls::{calls, read};
 use crate::api::fields::{FieldError, check_https, check_prose};
 use crate::error::Error;
-use crate::keys::PlatformKey;
+use crate::platform_keys::PlatformKey;
 use crate::request::Request;
 
 const ECHO: &str = "/v3/security/echo";

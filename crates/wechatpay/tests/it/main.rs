@@ -9,6 +9,7 @@
 mod blocking;
 mod endpoints;
 mod notifications;
+mod parking;
 mod platform;
 mod refusals;
 mod resilience;

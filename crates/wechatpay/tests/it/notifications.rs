@@ -11,8 +11,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpListener;
+use wechatpay::api::notifications::{Event, FeeReply, StayFee};
 use wechatpay::api::reminders::{ParkingStatus, PayState};
-use wechatpay::notify::{self, Event, FeeReply, FeeSignature, NotifyError, ReplayGuard, StayFee};
+use wechatpay::notify::{self, NotifyError, ReplayGuard, ReplySignature};
 use wechatpay::{ApiV3Key, Client, Platform, VerifyError};
 use wechatpay_sandbox::{Event as Sent, KeyMode, Progress, Purchase, Sandbox, Trick};
 
@@ -48,7 +49,7 @@ impl Shop {
                     payable_amount: 1500,
                     ..StayFee::default()
                 };
-                FeeReply::Fee(fee).sign(&self.merchant, FeeSignature::AsAnswer, now, "0123456789ABCDEF")
+                FeeReply::Fee(fee).sign(&self.merchant, ReplySignature::AsAnswer, now, "0123456789ABCDEF")
             }
             Ok(_) => notify::accepted(),
             Err(_) => notify::refused(),
@@ -162,11 +163,11 @@ async fn every_kind_is_read_and_acknowledged() {
         (Sent::Authorization, member, "MallAuthorization"),
         (Sent::Refund, refund, "MallRefund"),
         (Sent::VehicleEntrance, stay, "VehicleEntrance"),
-        (Sent::VehicleSuccess, charge.clone(), "VehicleCharge"),
-        (Sent::VehicleFail, charge.clone(), "VehicleCharge"),
-        (Sent::VehiclePayBack, charge, "VehicleCharge"),
+        (Sent::VehicleSuccess, charge.clone(), "Charge"),
+        (Sent::VehicleFail, charge.clone(), "Charge"),
+        (Sent::VehiclePayBack, charge, "Charge"),
         (Sent::SecurityEcho, json!({"echo_message": "hello"}), "SecurityEcho"),
-        (Sent::ParkingFee, json!({"out_serial_number": "P1"}), "ParkingFeeQuery"),
+        (Sent::ParkingFee, json!({"out_serial_number": "P1"}), "FeeQuery"),
         (Sent::VehicleSuccess, json!({"trade_type": "JSAPI"}), "Unknown"),
     ];
 

@@ -1,8 +1,9 @@
-//! Each documented error row (protocol 1.4, 3.5), made to happen by the sandbox, becomes the right typed error.
+//! Each documented error row (protocol 1.4, 2, 3.5), made to happen by the sandbox, becomes the right typed error.
 
 use serde_json::{Value, json};
+use wechatpay::api::business_circle::{AuthorizationQuery, CommitStatusQuery, Points};
 use wechatpay::{Chain, Client, Error, Merchant, MerchantKey, Retry};
-use wechatpay_sandbox::{CertificateState, Fault, MallState, Refusal, Sandbox};
+use wechatpay_sandbox::{CertificateState, Fault, MallState, Purchase, Refusal, Sandbox};
 
 use crate::{PATH, body, builder, client};
 
@@ -225,4 +226,150 @@ async fn headers_and_paths_that_do_not_exist_are_refused_before_authentication()
         assert!(matches!(error, Error::Api { verified: false, .. }));
         assert_eq!(error.retry(), Retry::Never);
     }
+}
+
+#[tokio::test]
+async fn every_row_of_the_authorisation_query_is_a_final_refusal() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let appids = &sandbox.merchant().appids;
+    sandbox.members().belongs_to("o-other", &appids[1]);
+    let ask = async |openid: &str, appid: &str, sub_mchid: Option<&str>| {
+        let query = AuthorizationQuery {
+            openid: openid.into(),
+            appid: appid.into(),
+            sub_mchid: sub_mchid.map(str::to_owned),
+        };
+        let circle = client(&sandbox).business_circle();
+        let error = circle.authorization(&query).await.unwrap_err();
+        assert_eq!((error.retry(), error.is_ambiguous()), (Retry::Never, false));
+        line(&error)
+    };
+
+    assert_eq!(ask("o-1", "wx1", None).await, "400 PARAM_ERROR AppID有误");
+    assert_eq!(ask("no.openid!", &appids[0], None).await, "400 PARAM_ERROR OpenID有误");
+    assert_eq!(
+        ask("o-1", "wx0123456789abcdef", None).await,
+        "400 PARAM_ERROR AppID不是商圈积分服务配置的小程序"
+    );
+    assert_eq!(
+        ask("o-other", &appids[0], None).await,
+        "400 PARAM_ERROR OpenID与AppID不匹配"
+    );
+    assert_eq!(
+        ask("o-1", &appids[0], Some("1234567890")).await,
+        "400 INVALID_REQUEST 调用方不是该商圈的服务商"
+    );
+    sandbox.set_mall(MallState::PointsNotOpened);
+    assert_eq!(
+        ask("o-1", &appids[0], None).await,
+        "400 INVALID_REQUEST 商圈未开通支付即积分"
+    );
+}
+
+#[tokio::test]
+async fn every_row_of_the_pending_points_query_is_a_final_refusal() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let merchant = sandbox.merchant();
+    sandbox.members().authorize("o-1");
+    sandbox.members().authorize("o-other");
+    sandbox.members().belongs_to("o-other", &merchant.appids[1]);
+    let good = CommitStatusQuery {
+        openid: "o-1".into(),
+        sub_mchid: None,
+        brandid: merchant.brandid,
+        appid: merchant.appid.clone(),
+    };
+    let ask = async |query: CommitStatusQuery| {
+        let circle = client(&sandbox).business_circle();
+        let error = circle.points_commit_status(&query).await.unwrap_err();
+        assert_eq!((error.retry(), error.is_ambiguous()), (Retry::Never, false));
+        line(&error)
+    };
+    let with = |change: fn(&mut CommitStatusQuery)| {
+        let mut query = good.clone();
+        change(&mut query);
+        query
+    };
+
+    let rows = [
+        (with(|q| q.openid = "no.openid!".into()), "400 PARAM_ERROR OpenID有误"),
+        (
+            with(|q| q.sub_mchid = Some("mall".into())),
+            "400 PARAM_ERROR sub_mch_code有误",
+        ),
+        (with(|q| q.openid = "o-other".into()), "403 NO_AUTH OpenID与AppID不匹配"),
+        (
+            with(|q| q.appid = "wx0123456789abcdef".into()),
+            "403 NO_AUTH brandid与AppID不匹配",
+        ),
+        (
+            with(|q| q.sub_mchid = Some("1234567890".into())),
+            "403 NO_AUTH 父子关系不匹配",
+        ),
+    ];
+    for (query, expected) in rows {
+        assert_eq!(ask(query).await, expected);
+    }
+    let mut stepchild = good.clone();
+    stepchild.sub_mchid = Some(merchant.other_sub_mchid.clone());
+    assert_eq!(ask(stepchild).await, "403 NO_AUTH sub_mch_code与brand_id不匹配");
+    for (mall, expected) in [
+        (MallState::NotUnique, "403 NO_AUTH brandid无对应的唯一商圈mainid"),
+        (
+            MallState::BeforeMemberProduct,
+            "403 NO_AUTH 仅支持商圈会员产品的商圈调用，请升级至商圈会员3.0",
+        ),
+    ] {
+        sandbox.set_mall(mall);
+        assert_eq!(ask(good.clone()).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn every_row_of_points_sync_is_a_final_refusal() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let merchant = sandbox.merchant();
+    sandbox.members().authorize("o-1");
+    let payment = sandbox.payments().pay(Purchase::new("o-1", 100));
+    let good = Points {
+        transaction_id: payment.transaction_id,
+        appid: merchant.appid.clone(),
+        openid: "o-1".into(),
+        earn_points: true,
+        increased_points: 1,
+        points_update_time: jiff::Timestamp::now(),
+        ..Points::default()
+    };
+    let with = |change: fn(&mut Points)| {
+        let mut points = good.clone();
+        change(&mut points);
+        points
+    };
+
+    for (points, expected) in [
+        (with(|_| {}), "400 INVALID_REQUEST 该订单未提交积分"),
+        (with(|p| p.openid = "no.openid!".into()), "400 PARAM_ERROR OpenID有误"),
+        (
+            with(|p| p.sub_mchid = Some("1234567890".into())),
+            "400 MCH_NOT_EXISTS 商圈商户不存在",
+        ),
+    ] {
+        let error = client(&sandbox)
+            .business_circle()
+            .notify_points(&points)
+            .await
+            .unwrap_err();
+        assert_eq!((line(&error).as_str(), error.retry()), (expected, Retry::Never));
+    }
+    sandbox.faults().next(Fault::Refuse(Refusal::new(
+        400,
+        "INVALID_REQUEST",
+        "该订单已超过回传时效",
+    )));
+    let late = client(&sandbox)
+        .business_circle()
+        .notify_points(&good)
+        .await
+        .unwrap_err();
+    assert_eq!(line(&late), "400 INVALID_REQUEST 该订单已超过回传时效");
 }

@@ -1,5 +1,7 @@
 //! What a client does about a bad network: the other domain, a fresh connection, another try, and bounds on all of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -152,20 +154,72 @@ async fn a_call_swallowed_by_a_stale_connection_is_sent_again_when_that_is_safe(
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_callers_lose_no_call_while_the_server_reloads_eight_times() {
+    let server = Server::start().await;
+    let client = of(&server).build().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..16)
+        .map(|_| {
+            let (client, stop) = (client.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    let outcome = client[PATH].post(&json!({})).await;
+                    outcome.unwrap_or_else(|error| panic!("{}", Chain(&error)));
+                    calls += 1;
+                }
+                calls
+            })
+        })
+        .collect();
+
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        server.reload();
+    }
+    stop.store(true, Ordering::SeqCst);
+
+    let mut calls = 0;
+    for caller in callers {
+        calls += caller.await.unwrap();
+    }
+    assert!(
+        calls > 100 && server.connections() > 16,
+        "{calls} calls, {} connections",
+        server.connections()
+    );
+}
+
 #[tokio::test]
-async fn a_cut_on_a_fresh_connection_is_not_repeated_without_the_opt_in() {
+async fn a_cut_is_repeated_twice_at_once_and_further_by_the_opt_in_only() {
     let sandbox = Sandbox::start().await.unwrap();
     let valid = body(&sandbox, &json!({}));
+    let cut = |times| {
+        for _ in 0..times {
+            sandbox.faults().next(Fault::DropReplyAfterCommit);
+        }
+    };
 
-    sandbox.faults().next(Fault::DropReplyAfterCommit);
-    let error = builder(&sandbox).build().unwrap()[PATH].post(&valid).await.unwrap_err();
-    assert!(error.is_ambiguous(), "{}", Chain(&error));
-    assert_eq!(sandbox.ledger().len(), 1);
-
-    sandbox.faults().next(Fault::DropReplyAfterCommit);
-    let client = builder(&sandbox).retry(RetryPolicy::new(2)).build().unwrap();
+    cut(2);
+    let client = builder(&sandbox).build().unwrap();
     client[PATH].post(&valid).await.unwrap();
-    assert_eq!(sandbox.ledger().len(), 3);
+    assert_eq!(
+        sandbox.ledger().parkings().len(),
+        3,
+        "carried out thrice, which does no harm"
+    );
+
+    cut(3);
+    let error = client[PATH].post(&valid).await.unwrap_err();
+    assert!(error.is_ambiguous(), "{}", Chain(&error));
+    assert_eq!(sandbox.ledger().len(), 6);
+
+    cut(3);
+    let patient = RetryPolicy::new(2).pauses(Duration::from_millis(1), Duration::from_millis(1));
+    let client = builder(&sandbox).retry(patient).build().unwrap();
+    client[PATH].post(&valid).await.unwrap();
+    assert_eq!(sandbox.ledger().len(), 10);
 }
 
 #[tokio::test]
@@ -210,7 +264,11 @@ async fn what_may_have_been_done_is_not_done_twice_by_the_opt_in() {
     let quick = RetryPolicy::new(3).pauses(Duration::from_millis(1), Duration::from_millis(1));
     let client = of(&server).retry(quick).build().unwrap();
     client.chain("v3/pay").repeatable().post(&json!({})).await.unwrap_err();
-    assert_eq!(server.take_arrived().len(), 3, "marked as safe to repeat");
+    assert_eq!(
+        server.take_arrived().len(),
+        5,
+        "marked as safe: twice at once, then by the policy"
+    );
 }
 
 #[tokio::test]
@@ -263,4 +321,102 @@ async fn of_1024_callers_at_once_none_fails() {
         call.await.unwrap().unwrap();
     }
     assert_eq!(sandbox.ledger().parkings().len(), 1024);
+}
+
+#[tokio::test]
+async fn an_answer_that_never_ends_is_ambiguous_and_not_repeated() {
+    type Fits = fn(&TransportError) -> bool;
+    let sandbox = Sandbox::start().await.unwrap();
+    let client = builder(&sandbox)
+        .request_timeout(Duration::from_millis(500))
+        .max_answer_bytes(1 << 16)
+        .build()
+        .unwrap();
+    let query = client["v3/businesscircle/user-authorizations/{openid}"]
+        .bind("openid", "o-1")
+        .query("appid", &sandbox.merchant().appid);
+    let rows: [(Fault, Fits); 5] = [
+        (Fault::OversizedBody(1 << 20), |error| {
+            matches!(error, TransportError::TooLarge(65_536))
+        }),
+        (Fault::SlowBody(Duration::from_secs(2)), |error| {
+            matches!(error, TransportError::Timeout(_))
+        }),
+        (Fault::NoAnswer, |error| matches!(error, TransportError::Timeout(_))),
+        (Fault::NoAnswerBeforeCommit, |error| {
+            matches!(error, TransportError::Timeout(_))
+        }),
+        (Fault::Latency(Duration::from_secs(2)), |error| {
+            matches!(error, TransportError::Timeout(_))
+        }),
+    ];
+
+    for (calls, (fault, fits)) in rows.into_iter().enumerate() {
+        sandbox.faults().next(fault.clone());
+        let error = soon(query.get()).await.expect_err(&format!("{fault:?}"));
+
+        assert!(
+            matches!(&error, Error::Transport { source, .. } if fits(source)),
+            "{fault:?}: {}",
+            Chain(&error)
+        );
+        assert_eq!((error.is_ambiguous(), error.nothing_sent()), (true, false), "{fault:?}");
+        assert_eq!(sandbox.ledger().len(), calls + 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_ambiguous_and_not_repeated() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = Server::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = tokio::spawn(async move {
+        let mut served = Vec::new();
+        for answer in ["HTTP/1.1 2", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            served.push(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        served
+    });
+    // Plain, on this machine: so that the test decides what every byte is.
+    let client = of(&server).base_url(format!("http://{address}")).build().unwrap();
+
+    for _ in 0..2 {
+        let error = soon(client["v3/x"].get()).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Transport {
+                    source: TransportError::Broken(_),
+                    ..
+                }
+            ) && error.is_ambiguous(),
+            "{}",
+            Chain(&error)
+        );
+    }
+    assert_eq!(served.await.unwrap(), [true, true]);
+}
+
+#[tokio::test]
+async fn resets_cost_a_parking_state_nothing() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let client = builder(&sandbox).build().unwrap();
+
+    for fault in [
+        Fault::ResetBeforeCommit,
+        Fault::ResetAfterCommit,
+        Fault::DropReplyAfterCommit,
+    ] {
+        sandbox.faults().next(fault);
+        client[PATH].post(&body(&sandbox, &json!({}))).await.unwrap();
+    }
+
+    assert_eq!(
+        sandbox.ledger().parkings().len(),
+        5,
+        "two of the three had been carried out before"
+    );
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 use wechatpay::{Merchant, MerchantKey, PlatformKey, PlatformKeys};
 
@@ -78,6 +79,7 @@ struct State {
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
     release: Notify,
+    reloads: watch::Sender<()>,
 }
 
 fn key() -> (String, MerchantKey) {
@@ -117,6 +119,7 @@ impl Server {
             in_flight: AtomicUsize::new(0),
             most_in_flight: AtomicUsize::new(0),
             release: Notify::new(),
+            reloads: watch::Sender::new(()),
         });
         tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), state.clone()));
         Server {
@@ -178,6 +181,11 @@ impl Server {
         self.state.most_in_flight.load(Ordering::SeqCst)
     }
 
+    /// Closes what is idle and lets what is being served end, as a web server does when it takes new settings.
+    pub(crate) fn reload(&self) {
+        self.state.reloads.send_replace(());
+    }
+
     /// Lets stalled requests go on.
     pub(crate) fn release(&self) {
         self.state.release.notify_waiters();
@@ -229,10 +237,16 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) {
                 let reused = served.fetch_add(1, Ordering::SeqCst) > 0;
                 answer(&state, request, reused)
             });
-            // Ends with an error when a script closes the connection.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let mut reloads = state.reloads.subscribe();
+            let mut connection =
+                pin!(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            loop {
+                tokio::select! {
+                    // Ends with an error when a script closes the connection.
+                    _ = connection.as_mut() => return,
+                    _ = reloads.changed() => connection.as_mut().graceful_shutdown(),
+                }
+            }
         });
     }
 }

@@ -99,7 +99,7 @@ async fn a_lost_answer_is_ambiguous() {
         ),
     ] {
         server.script(script);
-        let error = soon(client[PATH].post(&json!({}))).await.unwrap_err();
+        let error = soon(client["v3/pay"].post(&json!({}))).await.unwrap_err();
 
         assert!(matches!(error, Error::Transport { .. }), "{what}: {}", Chain(&error));
         assert_eq!(

@@ -3,6 +3,8 @@
 //! Lives here: the resources of the mall, of pay-score parking, of parking reminders and of the self-test. Does not live
 //! here: opening (`notify`). Everything beyond what a caller cannot do without may be absent: the samples differ.
 
+mod fee;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,8 +14,10 @@ use crate::api::reminders::FeeQuery;
 use crate::api::vehicle::{BlockReason, Charge, EntryState, PlateColor};
 use crate::notify::{Notification, NotifyError};
 
+pub use fee::{FeeReply, StayFee};
+
 /// What a notification tells.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
     /// `MALL_AUTH.ACTIVATE_CARD`: a member opened a card or authorised points (会员积分服务授权结果通知).
@@ -37,7 +41,7 @@ pub enum Event {
     /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012284311>.
     VehicleCharge(Box<Charge>),
     /// `PARKING_FEE.QUERY_TRANS_INFO`: WeChat Pay asks what a stay costs, and waits for the
-    /// [reply](crate::notify::FeeReply).
+    /// [reply](FeeReply).
     ///
     /// Official page: <https://pay.weixin.qq.com/doc/v3/partner/4024070065>.
     ParkingFeeQuery(FeeQuery),
@@ -52,6 +56,25 @@ pub enum Event {
         /// Its resource; may be about somebody.
         resource: Value,
     },
+}
+
+impl std::fmt::Debug for Event {
+    /// Shows no resource that nobody knows: it may be about somebody.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Event::MallAuthorization(told) => told.fmt(f),
+            Event::MallPayment(told) => told.fmt(f),
+            Event::MallRefund(told) => told.fmt(f),
+            Event::VehicleEntrance(told) => told.fmt(f),
+            Event::VehicleCharge(told) => told.fmt(f),
+            Event::ParkingFeeQuery(told) => told.fmt(f),
+            Event::SecurityEcho(told) => told.fmt(f),
+            Event::Unknown { event_type, .. } => f
+                .debug_struct("Unknown")
+                .field("event_type", event_type)
+                .finish_non_exhaustive(),
+        }
+    }
 }
 
 impl Notification {
@@ -328,6 +351,10 @@ mod tests {
                 event_type: "VEHICLE.USER_STATE_CHANGE".into(),
                 resource: serde_json::json!({"a": 1})
             }
+        );
+        assert_eq!(
+            format!("{unknown:?}"),
+            r#"Unknown { event_type: "VEHICLE.USER_STATE_CHANGE", .. }"#
         );
         assert!(matches!(event("MALL_REFUND.SUCCESS", "{}"), Err(NotifyError::Shape(_))));
         assert!(matches!(

@@ -14,10 +14,11 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use crate::certificate_list::{self, PlatformError};
 use crate::error::{Error, TransportError};
 use crate::failover::{Failover, Site};
-use crate::keys::PlatformKeys;
-use crate::platform::{self, Because, Held, PlatformError};
+use crate::platform::{Because, Held};
+use crate::platform_keys::PlatformKeys;
 use crate::request::Request;
 use crate::response::{self, Response};
 use crate::retry::{Next, RetryPolicy, Tries};
@@ -80,16 +81,20 @@ impl Sender {
         (self.0.clock)().as_second()
     }
 
-    /// Keys that hold `serial`, if it can be had at all.
-    pub(crate) async fn keys_for(&self, serial: Option<&str>) -> (Arc<PlatformKeys>, Option<VerifyError>) {
+    /// Keys that hold the serial named there, if it can be had at all; else why not.
+    pub(crate) async fn keys_for<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        because: fn(&'a str) -> Because<'a>,
+    ) -> (Arc<PlatformKeys>, Option<VerifyError>) {
         let keys = self.keys();
-        let unknown = serial.filter(|serial| {
+        let unknown = verify::serial(headers).filter(|serial| {
             // There is no API to fetch a public key: an unknown one is a matter of configuration.
             self.0.held.is_fetched() && keys.find(serial).is_none() && !serial.starts_with("PUB_KEY_ID_")
         });
         let Some(serial) = unknown else { return (keys, None) };
-        let outcome = self.refresh(Because::UnknownSerial(serial)).await;
-        let why = outcome.err().map(|error| platform::not_fetched(serial, &error));
+        let outcome = self.refresh(because(serial)).await;
+        let why = outcome.err().map(|error| certificate_list::not_fetched(serial, &error));
         (self.keys(), why)
     }
 
@@ -146,7 +151,7 @@ impl Sender {
             let _slot = self.slot(deadline).await?;
             self.exchange(request, fresh, deadline).await?
         };
-        let (keys, why) = self.keys_for(verify::serial(reply.headers())).await;
+        let (keys, why) = self.keys_for(reply.headers(), Because::Answer).await;
         response::judge(reply, request, &keys, self.now()).map_err(|error| match (error, why) {
             (
                 Error::Verify {
@@ -203,9 +208,9 @@ impl Sender {
         unreachable
     }
 
-    fn failover<T>(&self, act: impl FnOnce(&mut Failover, Instant) -> T) -> T {
+    fn failover<T>(&self, act: impl FnOnce(&mut Failover, std::time::Instant) -> T) -> T {
         let mut failover = self.0.failover.lock().expect("no holder of the failover panics");
-        act(&mut failover, Instant::now())
+        act(&mut failover, Instant::now().into_std())
     }
 
     async fn exchange_with(

@@ -14,12 +14,12 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::client::Client;
+use crate::client::sender::{Sender, Shared};
 use crate::error::{BoxError, Error};
 use crate::failover::Failover;
 use crate::merchant::Merchant;
 use crate::platform::{Held, Platform};
 use crate::retry::RetryPolicy;
-use crate::sender::{Sender, Shared};
 use crate::sign::{Caller, Origin};
 use crate::transport::{HyperTransport, Settings, Transport, is_loopback};
 
@@ -119,7 +119,12 @@ impl<C> ClientBuilder<C> {
         self
     }
 
-    /// Repeats calls that failed in a way that passes. Default: none is repeated, save one on a stale connection.
+    /// Repeats calls that failed in a way that passes. Default: none.
+    ///
+    /// Without this, too, a call that is safe to repeat by its content (a GET, a parking state, one marked as
+    /// [repeatable](crate::Call::repeatable)) is signed anew and sent on a fresh connection, at most twice, when its
+    /// connection closed before any byte of the answer: that is what a server does to kept-alive connections when it
+    /// restarts.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = Some(policy);
         self

@@ -1,17 +1,16 @@
 //! The reply to WeChat Pay's question what a stay costs (停车缴费查询交易信息).
 //!
-//! Lives here: the reply, signed by the merchant. Pure: time and nonce are arguments. WeChat Pay waits three seconds and
+//! Lives here: the reply. Pure: time and nonce are arguments. Does not live here: its signature (`notify`). WeChat Pay waits three seconds and
 //! does not ask twice.
 //!
 //! Official page: <https://pay.weixin.qq.com/doc/v3/partner/4024070065>.
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Response};
+use http::Response;
 use serde::Serialize;
 
 use crate::api::reminders::{ParkingStatus, PayState};
 use crate::merchant::Merchant;
-use crate::sign::{self, Authorization};
+use crate::notify::ReplySignature;
 
 /// What a stay costs so far, or why that cannot be said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,20 +47,9 @@ pub struct StayFee {
     pub paid_amount: i64,
 }
 
-/// Which lines the signature of the reply covers. The documentation asks for one and does not say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FeeSignature<'a> {
-    /// Timestamp, nonce, body: as answers of WeChat Pay are signed.
-    #[default]
-    AsAnswer,
-    /// `POST`, this path, timestamp, nonce, body: as requests of merchants are signed.
-    AsRequest(&'a str),
-}
-
 impl FeeReply {
     /// Writes the whole HTTP answer. `now` is in Unix seconds; the nonce is any text that is never used twice.
-    pub fn sign(&self, merchant: &Merchant, over: FeeSignature<'_>, now: i64, nonce: &str) -> Response<String> {
+    pub fn sign(&self, merchant: &Merchant, over: ReplySignature<'_>, now: i64, nonce: &str) -> Response<String> {
         #[derive(Serialize)]
         struct Body<'a> {
             code: &'a str,
@@ -82,27 +70,7 @@ impl FeeReply {
             },
         };
         let body = serde_json::to_string(&body).expect("texts and numbers are always JSON");
-        let timestamp = now.to_string();
-        let message = match over {
-            FeeSignature::AsAnswer => sign::message([&*timestamp, nonce, &*body]),
-            FeeSignature::AsRequest(path) => sign::request_message("POST", path, &timestamp, nonce, body.as_bytes()),
-        };
-        let authorization = Authorization {
-            scheme: merchant.key().scheme(),
-            mchid: merchant.mchid(),
-            serial_no: merchant.serial_no(),
-            nonce_str: nonce,
-            timestamp: &timestamp,
-            signature: &merchant.key().sign(&message),
-        };
-        let mut answer = Response::new(body);
-        let json = HeaderValue::from_static("application/json");
-        answer.headers_mut().insert(CONTENT_TYPE, json);
-        // Only a nonce of the caller's own making can be no header; WeChat Pay then refuses the reply.
-        if let Ok(authorization) = HeaderValue::from_str(&authorization.to_header()) {
-            answer.headers_mut().insert(AUTHORIZATION, authorization);
-        }
-        answer
+        merchant.sign_reply(body, over, now, nonce)
     }
 }
 
@@ -110,6 +78,7 @@ impl FeeReply {
 mod tests {
     use super::*;
     use crate::keys::tests::fresh_key;
+    use http::header::AUTHORIZATION;
 
     fn merchant() -> Merchant {
         Merchant::new("1900000109", "AB01", fresh_key().1)
@@ -126,13 +95,13 @@ mod tests {
             ..StayFee::default()
         });
 
-        let answer = fee.sign(&merchant(), FeeSignature::AsAnswer, 1_719_128_975, "n");
+        let answer = fee.sign(&merchant(), ReplySignature::AsAnswer, 1_719_128_975, "n");
 
         assert_eq!(
             answer.body(),
             r#"{"code":"SUCCESS","message":"","total_amount":1500,"parking_timestamp":3600,"parking_state":"PARKING_STATUS_PARKING","pay_state":"PAY_STATUS_UNPAID","payable_amount":1500,"paid_amount":0}"#
         );
-        let failure = FeeReply::Failure("查无此车".into()).sign(&merchant(), FeeSignature::AsAnswer, 0, "n");
+        let failure = FeeReply::Failure("查无此车".into()).sign(&merchant(), ReplySignature::AsAnswer, 0, "n");
         assert_eq!(failure.body(), r#"{"code":"FAIL","message":"查无此车"}"#);
     }
 
@@ -147,7 +116,7 @@ mod tests {
         let body = r#"{"code":"FAIL","message":""}"#;
 
         let of = |message: String| format!(r#"signature="{}""#, merchant.key().sign(message.as_bytes()));
-        assert!(signature(FeeSignature::AsAnswer).contains(&of(format!("7\nn\n{body}\n"))));
-        assert!(signature(FeeSignature::AsRequest("/fee")).contains(&of(format!("POST\n/fee\n7\nn\n{body}\n"))));
+        assert!(signature(ReplySignature::AsAnswer).contains(&of(format!("7\nn\n{body}\n"))));
+        assert!(signature(ReplySignature::AsRequest("/fee")).contains(&of(format!("POST\n/fee\n7\nn\n{body}\n"))));
     }
 }

@@ -1,13 +1,13 @@
 //! Making connections, and noticing what happens on them.
 //!
-//! Lives here: a connector with a deadline, whose connections remember whether they have served before and whether a byte
-//! of the current answer has come. Called by `transport`.
+//! Lives here: a connector with a deadline, whose connections remember when they were made and whether a byte of the
+//! current answer has come. Called by `transport`.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use crate::error::BoxError;
@@ -48,7 +49,7 @@ where
             match tokio::time::timeout(limit, connecting).await {
                 Ok(Ok(stream)) => Ok(TokioIo::new(Traced {
                     stream: TokioIo::new(stream),
-                    trace: Trace::default(),
+                    trace: Trace::new(),
                 })),
                 Ok(Err(error)) => Err(error.into()),
                 Err(_) => Err(format!("not connected within {limit:?}").into()),
@@ -61,41 +62,46 @@ where
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// No byte of the answer has come.
-    Asked {
-        /// Whether an earlier exchange went well.
-        reused: bool,
-    },
+    Asked,
     /// Some of it has.
     Answering,
 }
 
-/// The stage of a connection, readable from outside.
-#[derive(Clone, Default)]
-pub(crate) struct Trace(Arc<AtomicU8>);
-
-// Zero: asked, never answered.
-const ANSWERING: u8 = 1;
-const REUSED: u8 = 2;
+/// The age and the stage of a connection, readable from outside.
+#[derive(Clone)]
+pub(crate) struct Trace {
+    made_at: Instant,
+    answering: Arc<AtomicBool>,
+}
 
 impl Trace {
+    fn new() -> Trace {
+        Trace {
+            made_at: Instant::now(),
+            answering: Arc::default(),
+        }
+    }
+
+    /// Whether it was made before this moment. The pool also holds connections that have never served: those that came
+    /// up too late for the call they were made for.
+    pub(crate) fn is_older_than(&self, moment: Instant) -> bool {
+        self.made_at < moment
+    }
+
     pub(crate) fn stage(&self) -> Stage {
-        match self.0.load(Ordering::Relaxed) {
-            ANSWERING => Stage::Answering,
-            stage => Stage::Asked {
-                reused: stage == REUSED,
-            },
+        match self.answering.load(Ordering::Relaxed) {
+            true => Stage::Answering,
+            false => Stage::Asked,
         }
     }
 
     fn wrote(&self) {
         // HTTP/1.1 without pipelining: what is written after an answer is the next request.
-        let _ = self
-            .0
-            .compare_exchange(ANSWERING, REUSED, Ordering::Relaxed, Ordering::Relaxed);
+        self.answering.store(false, Ordering::Relaxed);
     }
 
     fn read(&self) {
-        self.0.store(ANSWERING, Ordering::Relaxed);
+        self.answering.store(true, Ordering::Relaxed);
     }
 }
 
