@@ -19,10 +19,14 @@ use run::{Step, repository};
 const HELP: &str = "\
 cargo xtask demo [ARGS]   build and run `parksync demo`
 cargo xtask test [ARGS]   run all tests of all crates
+cargo xtask sim [ARGS]    run the simulation: `--seeds N`, `--seed N`, `--sabotage NAME`
 cargo xtask check         formatting, lints, documentation, house rules
 cargo xtask tidy          house rules alone
 cargo xtask hooks         install a pre-commit hook with the quick half of `check`
 ";
+
+/// What tests need beyond the defaults: promises that can be broken, and all that the SDK can do.
+const TEST_FEATURES: &str = "parksync/sabotage,wechatpay-apiv3/gm,wechatpay-apiv3/p12";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
     let done = match (command.as_str(), rest.is_empty()) {
         ("demo", _) => demo(rest),
         ("test", _) => test(rest),
+        ("sim", _) => simulate(rest),
         ("check", true) => check(),
         ("tidy", true) => tidy_up(),
         ("hooks", true) => hooks::install(&repository()),
@@ -69,9 +74,20 @@ fn demo(arguments: Vec<String>) -> Result<ExitCode> {
 
 fn test(arguments: Vec<String>) -> Result<ExitCode> {
     packages::need("cc")?;
-    Step::cargo(["test", "--workspace", "--locked"])
-        .arguments(arguments)
-        .become_it()
+    // Foreign SDKs prove the sandbox; the test installs them by name into `target/`.
+    packages::need("npm")?;
+    packages::need("pip3")?;
+    Step::cargo(["test", "--workspace", "--locked", "--features", TEST_FEATURES]).arguments(arguments).become_it()
+}
+
+/// Optimised, since a long simulation is for many seeds.
+fn simulate(arguments: Vec<String>) -> Result<ExitCode> {
+    packages::need("cc")?;
+    Step::cargo([
+        "test", "--locked", "--release", "--package", "parksync", "--features", "sabotage", "--test", "sim", "--",
+    ])
+    .arguments(arguments)
+    .become_it()
 }
 
 fn check() -> Result<ExitCode> {
