@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no clock, no async. Time comes in as an argument. Every other room may import this one; it imports none.
 
+pub mod clockwatch;
 pub mod delivery;
 pub mod gate;
 pub mod member;

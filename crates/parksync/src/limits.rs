@@ -22,6 +22,8 @@ pub const FIRST_BYTE: Duration = Duration::from_secs(10);
 pub const CONNECTIONS: usize = 4096;
 /// How long a connection may stay without a request. Cameras with heartbeats send one every 5 to 30 s.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(35);
+/// Gates whose clocks are watched.
+pub const GATES: usize = 20_000;
 /// Plates that one request may bind.
 pub const PLATES_PER_MEMBER: usize = 20;
 /// Members in one page of a list.

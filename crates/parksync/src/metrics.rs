@@ -34,6 +34,12 @@ struct OfHold {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfGate {
+    lot: String,
+    gate: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfCode {
     code: String,
 }
@@ -42,7 +48,12 @@ struct OfCode {
 ///
 /// # Errors
 /// The text cannot be written.
-pub fn encode(counters: &[Counter], refused: &BTreeMap<&'static str, u64>, text: &mut String) -> fmt::Result {
+pub fn encode(
+    counters: &[Counter],
+    refused: &BTreeMap<&'static str, u64>,
+    gate_clocks: &BTreeMap<(String, String), i64>,
+    text: &mut String,
+) -> fmt::Result {
     let events = Family::<OfLot, Total>::default();
     let never = Family::<OfLot, Total>::default();
     let visits = Family::<OfLot, Total>::default();
@@ -53,6 +64,15 @@ pub fn encode(counters: &[Counter], refused: &BTreeMap<&'static str, u64>, text:
     let amended = Family::<OfLot, Total>::default();
     let holds = Family::<OfHold, Gauge>::default();
     let refusals = Family::<OfCode, Total>::default();
+    let gates = Family::<OfGate, Gauge>::default();
+    for ((lot, gate), seconds) in gate_clocks {
+        gates
+            .get_or_create(&OfGate {
+                lot: lot.clone(),
+                gate: gate.clone(),
+            })
+            .set(*seconds);
+    }
     for (code, count) in refused {
         refusals
             .get_or_create(&OfCode {
@@ -114,6 +134,11 @@ pub fn encode(counters: &[Counter], refused: &BTreeMap<&'static str, u64>, text:
         "Records that senders corrected or cancelled, by what became of them",
         amended,
     );
+    registry.register(
+        "gate_clock_behind_seconds",
+        "How far the clock of a gate is behind ours, median of its last messages",
+        gates,
+    );
     registry.register("held", "Circles and merchants whose deliveries pause", holds);
     registry.register(
         "refused_requests",
@@ -150,6 +175,7 @@ mod tests {
 
         encode(
             &[counter("event", "merged", 3), counter("waiting", "waiting", 5)],
+            &BTreeMap::new(),
             &BTreeMap::new(),
             &mut text,
         )

@@ -139,6 +139,7 @@ impl Service {
             pressure: watched,
             bounds: Arc::default(),
             refused: Arc::default(),
+            clocks: Arc::default(),
         });
         let web = tokio::spawn(listener::serve(listener, router, stop_web.clone()));
         info!(%address, "parksync serves");

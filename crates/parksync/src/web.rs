@@ -22,16 +22,21 @@ use axum::http::header;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 pub use access::{Access, Role};
 use pressure::Pressure;
 use problem::Problem;
 
+use tracing::warn;
+
 use crate::clock::Clock;
+use crate::domain::clockwatch::ClockWatch;
+use crate::domain::gate::TimeSource;
 use crate::domain::member::Appid;
 use crate::domain::presence::Policy;
-use crate::ingest::{Format, Source};
+use crate::ingest::{Format, Item, Source};
 use crate::limits;
 use crate::store::Store;
 
@@ -52,6 +57,8 @@ pub struct Web {
     pub bounds: Arc<Bounds>,
     /// What was refused.
     pub refused: Arc<Refused>,
+    /// How wrong the clocks of the gates are.
+    pub clocks: Arc<Clocks>,
 }
 
 /// Circles, lots and gates, as configured.
@@ -191,6 +198,41 @@ impl Default for Bounds {
             requests: Semaphore::new(limits::REQUESTS),
             body_kib: Semaphore::new(limits::BODIES_KIB as usize),
         }
+    }
+}
+
+/// The clocks of all gates. In memory: it is about the gates of right now.
+#[derive(Debug, Default)]
+pub struct Clocks(Mutex<BTreeMap<(String, String), ClockWatch>>);
+
+impl Clocks {
+    /// Learns from live events of a configured gate; warns once when its clock is off.
+    fn see(&self, lot: &str, gate: &str, items: &[Item], received_at: Timestamp) {
+        let mut clocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for item in items {
+            let Item::Event(read) = item else { continue };
+            if read.replayed || read.time_source == TimeSource::Receipt || clocks.len() >= limits::GATES {
+                continue;
+            }
+            let clock = clocks.entry((lot.to_owned(), gate.to_owned())).or_default();
+            if let Some(off) = clock.see(read.at, received_at) {
+                warn!(
+                    lot.id = lot,
+                    gate.id = gate,
+                    seconds = off.as_secs(),
+                    "the clock of this gate is off; set it by NTP"
+                );
+            }
+        }
+    }
+
+    /// Seconds that each gate is behind us.
+    fn all(&self) -> BTreeMap<(String, String), i64> {
+        let clocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        clocks
+            .iter()
+            .filter_map(|(gate, clock)| Some((gate.clone(), clock.median()?.as_secs())))
+            .collect()
     }
 }
 

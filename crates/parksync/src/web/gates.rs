@@ -69,6 +69,7 @@ async fn take(
     for note in &parsed.notes {
         warn!(lot.id = lot_id, gate.id = gate_id, note = note.word, "odd, but taken");
     }
+    web.clocks.see(lot_id, gate_id, &parsed.items, message.received_at);
     let problem = parsed.items.iter().find_map(unconfigured);
     let mut intake = Intake::default();
     for item in parsed.items {

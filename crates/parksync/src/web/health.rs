@@ -27,7 +27,7 @@ pub(super) async fn metrics(State(web): State<Web>) -> Response {
     match web.store.counters().await {
         Ok(counters) => {
             let mut text = String::new();
-            match metrics::encode(&counters, &web.refused.all(), &mut text) {
+            match metrics::encode(&counters, &web.refused.all(), &web.clocks.all(), &mut text) {
                 Ok(()) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
                 Err(_) => Problem::new(500, "metrics", "the metrics could not be written").into_response(),
             }

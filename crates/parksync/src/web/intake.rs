@@ -48,6 +48,9 @@ pub(super) async fn batch<'a>(
     let mut intake = Intake::default();
     for entry in entries {
         intake.begin();
+        if let (Some(lot), Some(gate)) = (&entry.lot, &entry.gate) {
+            web.clocks.see(lot, gate, &entry.items, received_at);
+        }
         let place = place(&entry);
         let Entry {
             gate,

@@ -337,3 +337,23 @@ async fn records_of_whole_visits_corrections_and_classes_are_understood() {
         .await;
     assert_eq!(answer["results"][0]["notes"], json!(["time-ahead"]), "{answer}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_whose_clock_is_off_shows_in_the_metrics() {
+    let app = TestApp::start().await;
+    for number in 0..6 {
+        app.gate_at(
+            &format!("宁Y0001{number}"),
+            "IN",
+            app.clock.now() - SignedDuration::from_secs(180),
+        )
+        .await;
+    }
+
+    let (_, metrics) = app.http.get("/metrics", "").await;
+
+    assert!(
+        metrics.contains("parksync_gate_clock_behind_seconds{lot=\"P1\",gate=\"G1\"} 180"),
+        "{metrics}"
+    );
+}
