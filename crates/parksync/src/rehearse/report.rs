@@ -138,7 +138,12 @@ impl Report {
         let note = "an entry that surfaced half a day late";
         row(out, "held 待人工处理", self.held, note)?;
         row(out, "undelivered 未送达", self.undelivered, "")?;
-        row(out, "exits nobody saw 未见出场", self.no_exit_seen, "the car came again")?;
+        row(
+            out,
+            "exits nobody saw 未见出场",
+            self.no_exit_seen,
+            "the car came again",
+        )?;
         row(out, "entries nobody saw 未见入场", self.no_entry_seen, "")?;
         row(out, "never sent 不上报", self.never_sent.values().sum::<i64>(), "")?;
         for (reason, count) in &self.never_sent {
