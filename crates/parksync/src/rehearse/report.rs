@@ -111,7 +111,7 @@ impl Report {
             wrong: wrong
                 .iter()
                 .take(SHOWN)
-                .map(|wrong| WrongEnd::new(wrong, zone))
+                .map(|wrong| WrongEnd::new(wrong, zone, trace.shifted_days))
                 .collect(),
             p50_ms: ms(told.wait(50)),
             p99_ms: ms(told.wait(99)),
@@ -174,9 +174,10 @@ impl Report {
 }
 
 impl WrongEnd {
-    fn new(wrong: &Wrong, zone: &TimeZone) -> Self {
+    /// Times are those of the file again.
+    fn new(wrong: &Wrong, zone: &TimeZone, shifted_days: i64) -> Self {
         let state = |state: crate::demo::told::State| {
-            let at = Timestamp::from_second(state.1)
+            let at = Timestamp::from_second(state.1 - shifted_days * 24 * 3600)
                 .unwrap_or_default()
                 .to_zoned(zone.clone());
             format!("{} {}", state.0, at.strftime("%Y-%m-%d %H:%M:%S"))
