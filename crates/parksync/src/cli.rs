@@ -132,6 +132,8 @@ Exit codes: 0 done, 1 unexpected, 2 usage, 3 settings, 4 refused by WeChat Pay, 
 enum Command {
     /// Play a Saturday of a busy mall against the sandbox, and check every call
     Demo(crate::demo::DemoArgs),
+    /// Play your own gates' events from a file against the sandbox, and check where every member's car ends
+    Rehearse(crate::rehearse::RehearseArgs),
     /// Run the service: gate events in, WeChat Pay calls out
     Serve,
     /// Tell WeChat Pay one state directly, to try out credentials
@@ -197,6 +199,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     let path = arguments.config;
     match arguments.command {
         Command::Demo(demo) => runtime()?.block_on(crate::demo::run(&demo)),
+        Command::Rehearse(rehearse) => runtime()?.block_on(crate::rehearse::run(&rehearse)),
         Command::Serve => {
             let config = load(&path)?;
             start_log(&config.log.level, config.log.format);

@@ -10,28 +10,28 @@
 
 mod audit;
 mod day;
+pub(crate) mod dice;
 mod messages;
 mod player;
+pub(crate) mod poster;
+pub(crate) mod progress;
+pub(crate) mod rows;
 mod samples;
+pub(crate) mod stage;
+pub(crate) mod told;
 
-use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::time::Instant;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::{SignedDuration, Timestamp};
-use wechatpay_sandbox::{Fault, FaultPlan, Sandbox};
+use wechatpay_sandbox::{Fault, FaultPlan};
 
-use crate::cli::{Exit, Failure, members};
-use crate::clock::Clock;
-use crate::config;
-use crate::service::Service;
-use crate::store::Counter;
+use crate::cli::{Exit, Failure};
 use day::Day;
 use player::Player;
-
-/// How long the outbox may take to empty after the last car.
-const DRAIN: Duration = Duration::from_secs(60);
+use progress::Progress;
+use stage::Stage;
+use told::Told;
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
@@ -50,83 +50,52 @@ pub struct DemoArgs {
 
 /// Plays the day and audits it.
 pub(crate) async fn run(arguments: &DemoArgs) -> Result<Exit, Failure> {
-    let broken = |what: &'static str| {
-        move |error: &dyn std::fmt::Display| Failure::new(Exit::Unexpected, what).cause(error.to_string())
-    };
     let mut out = std::io::stdout();
     writeln!(
         out,
         "Parksync demo: one Saturday of a mall, in under a minute. 商场的一个周六，一分钟内演完。\n"
     )?;
     let day = Day::new(arguments.seed, arguments.cars);
-    let sandbox = Sandbox::start()
-        .await
-        .map_err(|error| broken("the sandbox does not start")(&error))?;
-    let folder = tempfile::tempdir()?;
-    let written = sandbox
-        .write_folder(folder.path())
-        .map_err(|error| broken("cannot write the demo's folder")(&error))?;
-    std::fs::write(&written.config, settings(&std::fs::read_to_string(&written.config)?))?;
-    std::fs::write(folder.path().join("members.csv"), day.members_csv())?;
-    let config = config::load(&written.config, std::iter::empty())
-        .map_err(|error| broken("the demo's settings are wrong")(&error))?;
-    let clock = Clock::by_hand(day.opens_at());
-    let service = Service::start(&config, clock.clone())
-        .await
-        .map_err(|error| broken("the service does not start")(&error))?;
+    let stage = Stage::set(settings, day.opens_at()).await?;
+    stage.introduce(&mut out)?;
+    let bound = stage.import_members(&day.members_csv()).await?;
     writeln!(
         out,
-        "  sandbox 沙箱   {}  (its own CA; WeChat Pay's checks, refusals and signatures)",
-        sandbox.base_url()
+        "  members 会员   {bound} plates bound, imported from members.csv\n"
     )?;
-    writeln!(
-        out,
-        "  service 服务   http://{}  (SQLite in {})",
-        service.address(),
-        folder.path().display()
-    )?;
-
-    let imported = members::import_file(&config, service.store(), &folder.path().join("members.csv"), None).await?;
-    writeln!(
-        out,
-        "  members 会员   {} plates bound, imported from members.csv\n",
-        imported.added
-    )?;
-
-    let gate_key = config::read_secret(&written.gate_key).map_err(|error| broken("no gate key")(&error))?;
-    let admin_key = config::read_secret(&written.admin_key).map_err(|error| broken("no admin key")(&error))?;
-    let player = Player::new(service.address(), gate_key, admin_key);
-    samples::play(&player, &mut out).await?;
+    samples::play(&stage.poster, &mut out).await?;
 
     if !arguments.polite {
-        sandbox.faults().plan(rude(arguments.seed));
+        stage.sandbox.faults().plan(rude(arguments.seed));
         writeln!(
             out,
             "From now on the sandbox misbehaves: 5xx, 429, resets, lost answers, signature probes. 沙箱开始捣乱。\n"
         )?;
     }
-    let before = counters(&service).await?;
+    let before = stage.counters().await?;
     let began = Instant::now();
-    let progress = Progress::new(day.steps().len());
-    let acknowledged = player
-        .play(&day, &clock, |at, done| {
-            progress.show(at, done, sandbox.ledger().accepted())
+    let progress = Progress::new(day.steps().len(), "%H:%M");
+    let ledger = stage.sandbox.ledger();
+    let acknowledged = Player::new(stage.poster.clone())
+        .play(&day, &stage.clock, |at, done| {
+            progress.show(at, done, ledger.accepted())
         })
         .await?;
-    drain(&service, &clock, &progress, &sandbox).await?;
+    stage
+        .drain(|| progress.show(stage.clock.now(), usize::MAX, ledger.accepted()))
+        .await?;
     progress.finish();
     let took = began.elapsed();
-    let counters = since(counters(&service).await?, &before);
-    let audit = audit::audit(&day, &sandbox.ledger(), &acknowledged);
-    service.stop().await;
-    audit.print(&mut out, &day, &counters, took)?;
-    sandbox.stop();
+    let counted = stage.counters().await?.since(&before);
+    let audit = audit::audit(&day, Told::read(&ledger, &acknowledged));
+    stage.close().await;
+    audit.print(&mut out, &day, &counted, took)?;
     Ok(if audit.passed() { Exit::Done } else { Exit::Unexpected })
 }
 
 /// The sandbox's settings know one lot; the demo's mall has three, each with another vendor.
 fn settings(written: &str) -> String {
-    let mut text = written.replace("listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:0\"");
+    let mut text = written.to_owned();
     for gate in day::GATES
         .iter()
         .filter(|gate| !(gate.lot == "P1" && ["E1", "X1"].contains(&gate.id)))
@@ -157,88 +126,4 @@ fn rude(seed: u64) -> FaultPlan {
         .with(Fault::DropReplyAfterCommit, 0.01)
         .with(Fault::Unsigned, 0.003)
         .with(Fault::SignatureProbe, 0.003)
-}
-
-/// Lets time go on until nothing waits any more.
-async fn drain(service: &Service, clock: &Clock, progress: &Progress, sandbox: &Sandbox) -> Result<(), Failure> {
-    let end = Instant::now() + DRAIN;
-    while Instant::now() < end {
-        let waiting: i64 = counters(service)
-            .await?
-            .iter()
-            .filter(|counter| counter.name == "waiting")
-            .map(|counter| counter.value)
-            .sum();
-        if waiting == 0 {
-            return Ok(());
-        }
-        clock.set(clock.now() + SignedDuration::from_secs(10));
-        progress.show(clock.now(), usize::MAX, sandbox.ledger().accepted());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    Ok(())
-}
-
-async fn counters(service: &Service) -> Result<Vec<Counter>, Failure> {
-    let counters = service.store().counters().await;
-    counters.map_err(|error| Failure::new(Exit::Unexpected, "the counters cannot be read").cause(error.to_string()))
-}
-
-/// What was counted since.
-fn since(now: Vec<Counter>, before: &[Counter]) -> Vec<Counter> {
-    let was = |counter: &Counter| {
-        let same = before
-            .iter()
-            .find(|old| (&old.name, &old.scope, &old.word) == (&counter.name, &counter.scope, &counter.word));
-        same.map_or(0, |old| old.value)
-    };
-    now.into_iter()
-        .map(|counter| Counter {
-            value: counter.value - was(&counter),
-            ..counter
-        })
-        .collect()
-}
-
-/// Where the day stands: a bar for people, a line now and then for everything else.
-struct Progress {
-    bar: ProgressBar,
-    lines: Option<std::cell::Cell<Instant>>,
-}
-
-impl Progress {
-    fn new(steps: usize) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("  {prefix} {bar:32} {msg}") {
-            bar.set_style(style);
-        }
-        Self {
-            bar,
-            lines: (!terminal).then(|| std::cell::Cell::new(Instant::now())),
-        }
-    }
-
-    fn show(&self, at: Timestamp, done: usize, delivered: usize) {
-        let done = (done as u64).min(self.bar.length().unwrap_or(u64::MAX));
-        let time = at
-            .to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(8)))
-            .strftime("%H:%M")
-            .to_string();
-        if let Some(last) = &self.lines {
-            if last.get().elapsed() > Duration::from_secs(3) {
-                last.set(Instant::now());
-                eprintln!("  {time}  {done} messages in, {delivered} calls out");
-            }
-            return;
-        }
-        self.bar.set_prefix(time);
-        self.bar.set_position(done);
-        self.bar
-            .set_message(format!("{done} messages in, {delivered} calls out"));
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
 }

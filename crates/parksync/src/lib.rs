@@ -11,6 +11,7 @@ pub mod domain;
 pub mod ingest;
 pub mod limits;
 pub mod metrics;
+pub mod rehearse;
 pub mod sabotage;
 pub mod service;
 pub mod store;

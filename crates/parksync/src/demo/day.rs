@@ -3,13 +3,13 @@
 //! Pure and seeded. The truth is worked out here from the cars alone, with none of the service's code, so that one mistake
 //! cannot pass its own audit.
 
-use std::collections::BTreeMap;
-
 use jiff::civil::{Weekday, date};
 use jiff::tz::{TimeZone, offset};
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
+use super::dice::Dice;
 use super::messages::{self, Message};
+use super::told::States;
 use crate::domain::gate::Direction;
 
 /// One lane of the demo's mall.
@@ -70,16 +70,14 @@ pub(super) enum What {
     Bind { openid: String, plate: String },
 }
 
-/// What one member's car has to be told as, in order: state and Unix second.
-pub(super) type Truth = BTreeMap<(String, String), Vec<(Direction, i64)>>;
-
 /// A day and its truth.
 #[derive(Debug)]
 pub(super) struct Day {
     midnight: i64,
     bindings: Vec<(String, String)>,
     steps: Vec<Step>,
-    truth: Truth,
+    /// What each member's car has to be told as.
+    truth: States,
     pub(super) tally: Tally,
 }
 
@@ -115,7 +113,7 @@ impl Day {
             midnight,
             bindings: Vec::new(),
             steps: Vec::new(),
-            truth: Truth::new(),
+            truth: States::new(),
             tally: Tally::default(),
         };
         let mut dice = Dice(seed);
@@ -148,7 +146,7 @@ impl Day {
         &self.steps
     }
 
-    pub(super) const fn truth(&self) -> &Truth {
+    pub(super) const fn truth(&self) -> &States {
         &self.truth
     }
 
@@ -400,32 +398,6 @@ fn last_saturday() -> i64 {
     saturday
         .to_zoned(china)
         .map_or(0, |midnight| midnight.timestamp().as_second())
-}
-
-/// Numbers that look random and are the same for the same seed (splitmix64).
-#[derive(Debug)]
-struct Dice(u64);
-
-impl Dice {
-    const fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn index(&mut self, below: usize) -> usize {
-        usize::try_from(self.number() % below as u64).unwrap_or(0)
-    }
-
-    fn up_to(&mut self, below: i64) -> i64 {
-        i64::try_from(self.number() % below.unsigned_abs()).unwrap_or(0)
-    }
-
-    const fn one_in(&mut self, many: u64) -> bool {
-        self.number().is_multiple_of(many)
-    }
 }
 
 #[cfg(test)]

@@ -1,21 +1,15 @@
 //! Plays the day over HTTP, as the gates and the member system would, and notes when each message was acknowledged.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::day::{Day, Step, What};
+use super::poster::{Poster, accepted};
+use super::told::Acknowledged;
 use crate::cli::{Exit, Failure};
 use crate::clock::Clock;
 use crate::domain::gate::Direction;
@@ -23,74 +17,14 @@ use crate::domain::gate::Direction;
 /// Steps this close together overlap.
 const WINDOW: SignedDuration = SignedDuration::from_secs(15);
 
-/// When what a member's lane should hear of was acknowledged.
-pub(super) type Acknowledged = HashMap<(String, Direction, i64), Instant>;
-
-/// Talks to the service.
-#[derive(Clone)]
+/// Plays the steps of a day.
 pub(super) struct Player {
-    http: Client<HttpConnector, Full<Bytes>>,
-    address: SocketAddr,
-    gate_key: String,
-    admin_key: String,
+    poster: Poster,
 }
 
 impl Player {
-    pub(super) fn new(address: SocketAddr, gate_key: String, admin_key: String) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        Self {
-            http: Client::builder(TokioExecutor::new()).build(connector),
-            address,
-            gate_key,
-            admin_key,
-        }
-    }
-
-    /// Posts a message of a gate; returns status and answer.
-    pub(super) async fn gate(
-        &self,
-        lot: &str,
-        gate: &str,
-        content_type: &str,
-        body: Bytes,
-    ) -> Result<(StatusCode, Bytes), Failure> {
-        self.post(&format!("/v1/gates/{lot}/{gate}"), &self.gate_key, content_type, body)
-            .await
-    }
-
-    async fn bind(&self, openid: &str, plate: &str) -> Result<(), Failure> {
-        let body = json!({ "circle": "demo-mall", "openid": openid, "plates": [plate] }).to_string();
-        let (status, answer) = self
-            .post("/v1/members/bind", &self.admin_key, "application/json", body.into())
-            .await?;
-        accepted(status, &answer)
-    }
-
-    async fn post(
-        &self,
-        path: &str,
-        key: &str,
-        content_type: &str,
-        body: Bytes,
-    ) -> Result<(StatusCode, Bytes), Failure> {
-        let broken = |error: &dyn std::fmt::Display| {
-            Failure::new(Exit::Unexpected, format!("the service did not answer on {path}")).cause(error.to_string())
-        };
-        let request = Request::post(format!("http://{}{path}", self.address))
-            .header(header::AUTHORIZATION, format!("Bearer {key}"))
-            .header(header::CONTENT_TYPE, content_type)
-            .body(Full::new(body))
-            .map_err(|error| broken(&error))?;
-        let response = self.http.request(request).await.map_err(|error| broken(&error))?;
-        let status = response.status();
-        let answer = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| broken(&error))?
-            .to_bytes();
-        Ok((status, answer))
+    pub(super) const fn new(poster: Poster) -> Self {
+        Self { poster }
     }
 
     /// Plays all steps; `show` hears the time and how many are done.
@@ -122,13 +56,12 @@ impl Player {
             groups.entry(step.group).or_default().push(Task::of(step));
         }
         let mut running = JoinSet::new();
-        let player = Arc::new(self.clone());
         for tasks in groups.into_values() {
-            let player = Arc::clone(&player);
+            let poster = self.poster.clone();
             running.spawn(async move {
                 let mut acknowledged = Acknowledged::new();
                 for task in tasks {
-                    if let Some(tells) = task.run(&player).await? {
+                    if let Some(tells) = task.run(&poster).await? {
                         acknowledged.insert(tells, Instant::now());
                     }
                 }
@@ -178,7 +111,7 @@ impl Task {
         }
     }
 
-    async fn run(self, player: &Player) -> Result<Option<(String, Direction, i64)>, Failure> {
+    async fn run(self, poster: &Poster) -> Result<Option<(String, Direction, i64)>, Failure> {
         match self {
             Self::Post {
                 lot,
@@ -187,24 +120,14 @@ impl Task {
                 body,
                 tells,
             } => {
-                let (status, answer) = player.gate(lot, gate, content_type, body).await?;
+                let (status, answer) = poster.gate(lot, gate, content_type, body).await?;
                 accepted(status, &answer)?;
                 Ok(tells)
             }
             Self::Bind { openid, plate } => {
-                player.bind(&openid, &plate).await?;
+                poster.bind(&openid, &plate).await?;
                 Ok(None)
             }
         }
     }
-}
-
-fn accepted(status: StatusCode, answer: &[u8]) -> Result<(), Failure> {
-    if status == StatusCode::OK {
-        return Ok(());
-    }
-    Err(
-        Failure::new(Exit::Unexpected, format!("the service refused a message with {status}"))
-            .cause(String::from_utf8_lossy(answer).into_owned()),
-    )
 }

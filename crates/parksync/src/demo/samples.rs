@@ -5,7 +5,7 @@ use std::io::Write;
 use jiff::Timestamp;
 
 use super::day::GATES;
-use super::player::Player;
+use super::poster::Poster;
 use crate::cli::{Exit, Failure};
 use crate::domain::gate::Direction;
 use crate::ingest::{self, Item, Message, Source};
@@ -34,7 +34,7 @@ const SAMPLES: [(&str, &str, &str); 10] = samples![
 const ANSWER_SHOWN: usize = 70;
 
 /// Posts them all and says what each gate was told.
-pub(super) async fn play(player: &Player, out: &mut impl Write) -> Result<(), Failure> {
+pub(super) async fn play(poster: &Poster, out: &mut impl Write) -> Result<(), Failure> {
     writeln!(out, "Real camera messages first 真实相机报文:")?;
     for (lot, name, body) in SAMPLES {
         let content_type = match name.rsplit_once('.') {
@@ -42,7 +42,7 @@ pub(super) async fn play(player: &Player, out: &mut impl Write) -> Result<(), Fa
             Some((_, "xml")) => "application/xml",
             _ => "application/x-www-form-urlencoded",
         };
-        let (status, answer) = player.gate(lot, "E1", content_type, body.into()).await?;
+        let (status, answer) = poster.gate(lot, "E1", content_type, body.into()).await?;
         if !status.is_success() {
             return Err(Failure::new(
                 Exit::Unexpected,

@@ -14,3 +14,4 @@ mod intake;
 mod kill;
 mod members;
 mod operator;
+mod rehearse;
