@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod csv_lines;
 pub mod delivery;
 pub mod demo;
 pub mod domain;

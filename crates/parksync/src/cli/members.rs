@@ -1,7 +1,7 @@
 //! `parksync members`: import, list, bind, unbind. Works on the database itself, whether or not `serve` runs.
 
 use std::fs::File;
-use std::io::{BufRead, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use super::serve::start_failure;
 use super::{Exit, Failure};
 use crate::clock::Clock;
 use crate::config::{Circle, Config};
+use crate::csv_lines;
 use crate::domain::member::{Appid, MemberKey, Openid, bindable_plate, readable_plate};
 use crate::domain::plate::Plate;
 use crate::limits;
@@ -23,8 +24,6 @@ use crate::store::{Bound, MEMBERS_PER_PLATE, Store, StoreError};
 
 /// Lines that are written at one time. They share commits.
 const AT_ONCE: usize = 256;
-/// Longest line that is read.
-const LINE_BYTES: usize = 1024;
 /// Bad lines that are printed one by one; more are only counted.
 const BAD_LINES_SHOWN: u64 = 1000;
 
@@ -221,7 +220,7 @@ pub(crate) async fn import_file(
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent}%  {msg}") {
         progress.set_style(style);
     }
-    let mut lines = Lines::new(progress.wrap_read(file));
+    let mut lines = csv_lines::Lines::new(progress.wrap_read(file));
     let header = lines
         .next()
         .transpose()?
@@ -234,7 +233,7 @@ pub(crate) async fn import_file(
     let mut report = Report::default();
     let mut writes: JoinSet<(u64, Result<Bound, StoreError>)> = JoinSet::new();
     for line in lines {
-        let NumberedLine { number, fields } = line?;
+        let csv_lines::Line { number, fields } = line?;
         report.lines += 1;
         match fields.and_then(|fields| columns.read(&fields, config, circle)) {
             Ok(Line { member, plate }) => {
@@ -289,90 +288,6 @@ impl Report {
             eprintln!("line {number}: plate: {MEMBERS_PER_PLATE} other members have it already");
         }
         Ok(())
-    }
-}
-
-/// The lines of a CSV file, one by one, with the numbers that an editor shows. A field cannot hold a line end: no openid and no
-/// plate does, and so one bad line never swallows the next.
-struct Lines<R> {
-    input: std::io::BufReader<R>,
-    number: u64,
-}
-
-struct NumberedLine {
-    number: u64,
-    fields: Result<csv::StringRecord, String>,
-}
-
-impl<R: std::io::Read> Lines<R> {
-    fn new(input: R) -> Self {
-        Self {
-            input: std::io::BufReader::new(input),
-            number: 0,
-        }
-    }
-
-    /// The next line without its end; at most `LINE_BYTES` of it, and whether there was more.
-    fn read_line(&mut self) -> std::io::Result<Option<(Vec<u8>, bool)>> {
-        let mut line = Vec::new();
-        let mut cut = false;
-        loop {
-            let mut part = Vec::new();
-            let limit = (LINE_BYTES + 1) as u64;
-            if self.input.by_ref().take(limit).read_until(b'\n', &mut part)? == 0 {
-                return Ok((!line.is_empty()).then_some((line, cut)));
-            }
-            let ended = part.ends_with(b"\n");
-            cut |= line.len() + part.len() > LINE_BYTES;
-            if line.is_empty() {
-                line = part;
-            }
-            if ended {
-                return Ok(Some((line, cut)));
-            }
-        }
-    }
-}
-
-impl<R: std::io::Read> Iterator for Lines<R> {
-    type Item = std::io::Result<NumberedLine>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let (line, cut) = match self.read_line() {
-                Ok(Some(line)) => line,
-                Ok(None) => return None,
-                Err(error) => return Some(Err(error)),
-            };
-            self.number += 1;
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let fields = if cut {
-                Err(format!("the line is longer than {LINE_BYTES} bytes"))
-            } else {
-                fields(&line)
-            };
-            return Some(Ok(NumberedLine {
-                number: self.number,
-                fields,
-            }));
-        }
-    }
-}
-
-fn fields(line: &[u8]) -> Result<csv::StringRecord, String> {
-    let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .buffer_capacity(LINE_BYTES)
-        .from_reader(line);
-    let mut fields = csv::StringRecord::new();
-    match reader.read_record(&mut fields) {
-        Ok(_) => Ok(fields),
-        Err(_) => Err("the line is not UTF-8; save the file as \"CSV UTF-8\"".to_owned()),
     }
 }
 

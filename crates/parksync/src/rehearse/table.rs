@@ -1,29 +1,22 @@
 //! A CSV file within bounds: a header line, then lines with the numbers that an editor shows.
 //!
-//! A field cannot hold a line end, so one bad line never swallows the next. What the columns mean is not known here.
+//! What the columns mean is not known here.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use crate::cli::{Exit, Failure};
+pub(super) use crate::csv_lines::Line;
+use crate::csv_lines::Lines;
 
 /// Largest file that is read: some 600,000 events.
 const FILE_BYTES: u64 = 64 * 1024 * 1024;
-/// Longest line.
-const LINE_BYTES: usize = 1024;
 
 /// A file in memory.
 pub(super) struct Table {
     name: String,
     bytes: Vec<u8>,
-}
-
-/// One line that is not blank.
-pub(super) struct Line {
-    pub(super) number: u64,
-    /// Its fields, or why there are none.
-    pub(super) fields: Result<csv::StringRecord, String>,
 }
 
 impl Table {
@@ -73,30 +66,7 @@ impl Table {
     }
 
     fn all(&self) -> impl Iterator<Item = Line> {
-        let lines = self.bytes.split(|byte| *byte == b'\n').zip(1..);
-        lines
-            .filter(|(line, _)| !line.trim_ascii().is_empty())
-            .map(|(line, number)| Line {
-                number,
-                fields: fields(line),
-            })
-    }
-}
-
-fn fields(line: &[u8]) -> Result<csv::StringRecord, String> {
-    if line.len() > LINE_BYTES {
-        return Err(format!("the line is longer than {LINE_BYTES} bytes"));
-    }
-    let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .buffer_capacity(LINE_BYTES)
-        .from_reader(line);
-    let mut fields = csv::StringRecord::new();
-    match reader.read_record(&mut fields) {
-        Ok(_) => Ok(fields),
-        Err(_) => Err("the line is not UTF-8; save the file as \"CSV UTF-8\"".to_owned()),
+        // Reading from memory does not fail.
+        Lines::new(&self.bytes[..]).filter_map(Result::ok)
     }
 }
