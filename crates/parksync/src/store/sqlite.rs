@@ -5,6 +5,7 @@
 
 mod amend;
 mod claims;
+mod holds;
 #[cfg(feature = "sabotage")]
 pub mod inline;
 mod lanes;
@@ -302,16 +303,16 @@ impl Store for SqliteStore {
     }
 
     async fn holds(&self) -> Result<Vec<Hold>, StoreError> {
-        self.read("list the holds", |db, _| claims::holds(db)).await
+        self.read("list the holds", |db, _| holds::holds(db)).await
     }
 
     async fn hold(&self, scope: Scope, name: String, reason: String, now: Timestamp) -> Result<(), StoreError> {
-        self.write("hold", move |tx| claims::hold_by_hand(tx, scope, &name, &reason, now))
+        self.write("hold", move |tx| holds::hold_by_hand(tx, scope, &name, &reason, now))
             .await
     }
 
     async fn release(&self, scope: Scope, name: String) -> Result<bool, StoreError> {
-        self.write("release", move |tx| claims::release_by_hand(tx, scope, &name))
+        self.write("release", move |tx| holds::release_by_hand(tx, scope, &name))
             .await
     }
 

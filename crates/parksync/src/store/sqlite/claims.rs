@@ -1,17 +1,16 @@
 //! Claim and settle, inside a transaction; and the holds that pause a circle or a merchant.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::holds::{Holds, pause, release};
 use super::lanes::{leave_waiting, refresh};
 use super::{Failure, Tx, direction, millis, timestamp};
-use crate::domain::delivery::{Delivery, Outcome, Scope, Verdict, probe_after};
+use crate::domain::delivery::{Delivery, Outcome, Scope, Verdict};
 use crate::domain::member::MemberKey;
 use crate::sabotage::{self, Sabotage};
 use crate::store::vault::Tag;
-use crate::store::{ClaimRequest, Hold, Lease, Settled};
+use crate::store::{ClaimRequest, Lease, Settled};
 
 /// How long after a probe without an answer the next one goes.
 const PROBE_AGAIN_MS: i64 = 15_000;
@@ -41,10 +40,10 @@ pub(super) fn free_all(tx: &Tx<'_>) -> Result<(), Failure> {
 }
 
 /// A circle with something in its lanes.
-struct Circle {
+pub(super) struct Circle {
     id: i64,
-    name: String,
-    merchant: String,
+    pub(super) name: String,
+    pub(super) merchant: String,
 }
 
 /// The circles that have a lane with a time, in their order. One seek each, however long their lanes are.
@@ -427,170 +426,5 @@ const fn outcome_word(outcome: &Outcome) -> &'static str {
         Outcome::NotSent { .. } => "not-sent",
         Outcome::Unbuildable { .. } => "unbuildable",
         Outcome::Expired => "expired",
-    }
-}
-
-/// Pauses a circle or merchant after a refusal of its set-up, or puts the next probe off when it pauses already.
-fn pause(tx: &Tx<'_>, scope: Scope, name: &str, reason: &str, now: i64) -> Result<(), Failure> {
-    let known: Option<(u32, Option<i64>)> = tx
-        .db
-        .prepare_cached("SELECT probes, probe_at FROM hold WHERE scope = ?1 AND name = ?2")?
-        .query_row((scope_word(scope), name), |row| row.try_into())
-        .optional()?;
-    let by_hand = matches!(known, Some((_, None)));
-    if by_hand {
-        return Ok(());
-    }
-    let (probes, due) = known.map_or((0, i64::MIN), |(probes, due)| (probes + 1, due.unwrap_or(i64::MIN)));
-    // Calls that were under way when the first refusal came are no probes.
-    if now < due {
-        return Ok(());
-    }
-    let wait = probe_after(probes).as_millis();
-    let probe_at = now + i64::try_from(wait).unwrap_or(60_000);
-    tx.db
-        .prepare_cached(
-            "INSERT INTO hold (scope, name, reason, since, probe_at) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (scope, name) DO UPDATE
-             SET reason = excluded.reason, probes = probes + 1, probe_at = excluded.probe_at, probing = 0",
-        )?
-        .execute((scope_word(scope), name, reason, now, probe_at))?;
-    if known.is_none() {
-        tx.count("hold", name, scope_word(scope), 1);
-        tracing::error!(
-            scope = scope_word(scope),
-            name,
-            reason,
-            "deliveries pause: WeChat Pay refuses the set-up"
-        );
-    }
-    Ok(())
-}
-
-/// Ends a hold that a refusal made. One that a person made stays.
-fn release(tx: &Tx<'_>, scope: Scope, name: &str) -> Result<(), Failure> {
-    let released = tx
-        .db
-        .prepare_cached("DELETE FROM hold WHERE scope = ?1 AND name = ?2 AND probe_at IS NOT NULL")?
-        .execute((scope_word(scope), name))?;
-    if released > 0 {
-        tx.count("hold", name, scope_word(scope), -1);
-        tracing::warn!(
-            scope = scope_word(scope),
-            name,
-            "deliveries go on: WeChat Pay accepts the set-up again"
-        );
-    }
-    Ok(())
-}
-
-/// A person pauses a circle or merchant. Nothing is probed.
-pub(super) fn hold_by_hand(tx: &Tx<'_>, scope: Scope, name: &str, reason: &str, now: Timestamp) -> Result<(), Failure> {
-    let known = tx
-        .db
-        .prepare_cached("SELECT 1 FROM hold WHERE scope = ?1 AND name = ?2")?
-        .exists((scope_word(scope), name))?;
-    tx.db
-        .prepare_cached(
-            "INSERT INTO hold (scope, name, reason, since) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (scope, name) DO UPDATE SET reason = excluded.reason, probe_at = NULL, probing = 0",
-        )?
-        .execute((scope_word(scope), name, reason, millis(now)))?;
-    if !known {
-        tx.count("hold", name, scope_word(scope), 1);
-    }
-    Ok(())
-}
-
-/// A person lets a circle or merchant go on. Says whether it paused.
-pub(super) fn release_by_hand(tx: &Tx<'_>, scope: Scope, name: &str) -> Result<bool, Failure> {
-    let released = tx
-        .db
-        .prepare_cached("DELETE FROM hold WHERE scope = ?1 AND name = ?2")?
-        .execute((scope_word(scope), name))?;
-    if released > 0 {
-        tx.count("hold", name, scope_word(scope), -1);
-        tx.woke.set(true);
-    }
-    Ok(released > 0)
-}
-
-/// Everything that pauses.
-pub(super) fn holds(db: &Connection) -> Result<Vec<Hold>, Failure> {
-    let rows: Vec<(String, String, String, i64, u32, Option<i64>)> = db
-        .prepare_cached("SELECT scope, name, reason, since, probes, probe_at FROM hold ORDER BY since")?
-        .query_map([], |row| row.try_into())?
-        .collect::<Result<_, _>>()?;
-    rows.into_iter()
-        .map(|(scope, name, reason, since, probes, probe_at)| {
-            Ok(Hold {
-                scope: if scope == "merchant" {
-                    Scope::Merchant
-                } else {
-                    Scope::Circle
-                },
-                name,
-                reason,
-                since: timestamp(since)?,
-                probes,
-                probe_at: probe_at.map(timestamp).transpose()?,
-            })
-        })
-        .collect()
-}
-
-pub(super) const fn scope_word(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Circle => "circle",
-        Scope::Merchant => "merchant",
-    }
-}
-
-/// The holds, as a claim needs them.
-struct Holds(HashMap<(&'static str, String), HeldNow>);
-
-struct HeldNow {
-    scope: &'static str,
-    name: String,
-    probe_at: Option<i64>,
-    probing: bool,
-}
-
-impl Holds {
-    fn load(db: &Connection) -> Result<Self, Failure> {
-        let rows: Vec<(String, String, Option<i64>, bool)> = db
-            .prepare_cached("SELECT scope, name, probe_at, probing FROM hold")?
-            .query_map([], |row| row.try_into())?
-            .collect::<Result<_, _>>()?;
-        let held = rows.into_iter().map(|(scope, name, probe_at, probing)| {
-            let scope = if scope == "merchant" { "merchant" } else { "circle" };
-            (
-                (scope, name.clone()),
-                HeldNow {
-                    scope,
-                    name,
-                    probe_at,
-                    probing,
-                },
-            )
-        });
-        Ok(Self(held.collect()))
-    }
-
-    /// The hold that counts for a circle: its merchant's, else its own.
-    fn over(&self, circle: &Circle) -> Option<&HeldNow> {
-        self.0
-            .get(&("merchant", circle.merchant.clone()))
-            .or_else(|| self.0.get(&("circle", circle.name.clone())))
-    }
-
-    fn over_mut(&mut self, circle: &Circle) -> Option<&mut HeldNow> {
-        let merchant = ("merchant", circle.merchant.clone());
-        let key = if self.0.contains_key(&merchant) {
-            merchant
-        } else {
-            ("circle", circle.name.clone())
-        };
-        self.0.get_mut(&key)
     }
 }
