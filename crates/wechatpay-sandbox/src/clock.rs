@@ -4,6 +4,8 @@
 //! client's own clock must agree with it. The *calendar* starts level with it and may be stepped and sped up: days,
 //! presence and resends of callbacks go by it, so that a test sees the next day without moving the client's clock.
 
+#![expect(clippy::disallowed_methods, reason = "an edge: it reads the clock or starts tasks")]
+
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 

@@ -4,6 +4,8 @@
 //! cargo run --example backup_domain
 //! ```
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::time::Duration;
 
 use wechatpay::{Chain, Client, Merchant, MerchantKey, PlatformKeys, RetryPolicy};

@@ -4,6 +4,8 @@
 //! cargo run --example blocking_styles
 //! ```
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use serde_json::json;
 use wechatpay::blocking::Client;
 use wechatpay::{Chain, Merchant, MerchantKey, ParkingState, ParkingStateKind, PlatformKeys, Retry};

@@ -4,6 +4,8 @@
 //! cargo run --example certificates
 //! ```
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use wechatpay::api::security::NewEcho;
 use wechatpay::{ApiV3Key, Chain, Client, Merchant, MerchantKey, Platform, PlatformKeys};
 

@@ -6,6 +6,8 @@
 //!
 //! WeChat Pay wants HTTPS: put a proxy in front that hands body and headers through unchanged.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::convert::Infallible;
 use std::sync::Arc;
 

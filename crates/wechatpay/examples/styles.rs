@@ -6,6 +6,8 @@
 //!
 //! Reads the settings from the environment; see `settings` for the names.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use serde_json::json;
 use wechatpay::{Chain, Client, Merchant, MerchantKey, PlatformKeys};
 

@@ -5,6 +5,7 @@
 //!
 //! Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012075113>.
 
+
 use std::time::{Duration, Instant};
 
 /// How long the choice stays once it has changed, either way.
@@ -83,6 +84,7 @@ impl Failover {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests read the clock")]
 mod tests {
     use super::*;
 

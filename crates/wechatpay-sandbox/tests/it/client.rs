@@ -1,5 +1,7 @@
 //! A client by hand: hyper, rustls and aws-lc-rs, and nothing of the sandbox but what it hands out.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

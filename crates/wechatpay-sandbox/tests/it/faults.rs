@@ -1,5 +1,7 @@
 //! Misbehaviour: what the caller sees, and what the ledger knows.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::time::{Duration, Instant};
 
 use wechatpay_sandbox::{Answer, Fault, FaultPlan, Sandbox, TlsFault};

@@ -1,5 +1,7 @@
 //! Platform certificates, the public key, and the way from one to the other (protocol 4).
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! Starting, connections, bounds, the ledger, stopping.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::time::{Duration, Instant};
 
 use http::Request;

@@ -1,5 +1,7 @@
 //! Each row of the parkings error table (protocol 1.4), made to happen; and what an accepted report leaves behind.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use wechatpay_sandbox::{Fault, KeyMode, MallState, Refusal, Sandbox, State};

@@ -1,5 +1,7 @@
 //! Parking reminders: a car park from application to service, and the stays in it (protocol 7.3, 7.4).
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use wechatpay_sandbox::{ReminderAnswer, Sandbox};

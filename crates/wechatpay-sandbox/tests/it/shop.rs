@@ -1,5 +1,7 @@
 //! The merchant's server, as callbacks see it: keeps what it got and answers as it is told.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -3,6 +3,8 @@
 //! Lives here: [`ClientBuilder`], for both clients, and every default. Does not live here: what the settings do (`sender`,
 //! `transport`).
 
+#![expect(clippy::disallowed_methods, reason = "an edge: it reads the clock or starts tasks")]
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Mutex;

@@ -4,6 +4,8 @@
 //! here: the decisions on the way, which are pure (`sign`, `response`, `failover`, `retry`), and how bytes travel
 //! (`transport`). Called by `client`, `blocking` and the typed `api`.
 
+#![expect(clippy::disallowed_methods, reason = "an edge: it reads the clock or starts tasks")]
+
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -3,6 +3,7 @@
 //! Lives here: the state, its clock rules, and the single flight of a refresh. Does not live here: trusting an answer
 //! (`certificate_list`), sending the question (`sender`, the caller).
 
+
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
@@ -194,6 +195,7 @@ impl Held {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests read the clock")]
 mod tests {
     use super::*;
     use crate::keys::ApiV3Key;

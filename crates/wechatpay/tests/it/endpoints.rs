@@ -1,5 +1,7 @@
 //! The typed calls against the sandbox, and files in both directions.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use serde_json::json;
 use wechatpay::api::business_circle::{
     AuthorizationQuery, AuthorizeState, CommitStatusQuery, Points, PointsCommitStatus, PointsOutcome,

@@ -1,6 +1,8 @@
 //! Both clients over real TLS: against the sandbox wherever it can show the case, against a small server of our own
 //! for what no sandbox does (odd verbs, counted connections, answers held back).
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 #![expect(
     clippy::unwrap_used,
     reason = "tests; Clippy knows only the functions marked as such"

@@ -1,5 +1,7 @@
 //! Notifications from the sandbox, opened by the SDK, and the answers judged by the sandbox.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Pay-score parking and parking reminders, typed, against the sandbox.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use wechatpay::Error;
 use wechatpay::api::reminders::{
     self, ApplicationKey, ApplicationsQuery, AuditStatus, EnabledState, FeeQuery, ParkingLotApplication, ParkingLotKey,

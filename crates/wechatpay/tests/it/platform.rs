@@ -1,5 +1,7 @@
 //! Platform certificates that the client fetches, trusts and rotates by itself.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 

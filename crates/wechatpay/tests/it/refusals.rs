@@ -1,5 +1,7 @@
 //! Each documented error row (protocol 1.4, 2, 3.5), made to happen by the sandbox, becomes the right typed error.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use serde_json::{Value, json};
 use wechatpay::api::business_circle::{AuthorizationQuery, CommitStatusQuery, Points};
 use wechatpay::{Chain, Client, Error, Merchant, MerchantKey, Retry};

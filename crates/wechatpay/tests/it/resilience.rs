@@ -1,5 +1,7 @@
 //! What a client does about a bad network: the other domain, a fresh connection, another try, and bounds on all of it.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

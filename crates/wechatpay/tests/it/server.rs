@@ -1,5 +1,7 @@
 //! A small HTTPS server that answers as told and signs with a key made for it. It keeps what arrived.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;

@@ -1,5 +1,7 @@
 //! Deadlines, bounds and connections, against a server that the tests hold by the hand.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::time::Duration;
 
 use serde_json::json;

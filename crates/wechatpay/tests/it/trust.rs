@@ -1,5 +1,7 @@
 //! Which answers are believed: a success only with a good signature, a refusal always, marked.
 
+#![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
+
 use std::time::Duration;
 
 use serde_json::json;
