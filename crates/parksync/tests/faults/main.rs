@@ -1,0 +1,19 @@
+//! What was acknowledged outlives the process, the disk and the power: shown by breaking each.
+//!
+//! The service is the real process, WeChat Pay the sandbox. `PARKSYNC_KILLS=1000` makes the long run. Loop mounts need root; without
+//! it those tests say that they are skipped.
+
+#![cfg(target_os = "linux")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, measure, and start tasks"
+)]
+
+mod app;
+mod audit;
+//cuts
+//disk
+mod kills;
+//mount
+mod senders;
