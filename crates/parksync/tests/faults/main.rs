@@ -12,8 +12,8 @@
 
 mod app;
 mod audit;
-//cuts
-//disk
+mod cuts;
+mod disk;
 mod kills;
-//mount
+mod mount;
 mod senders;

@@ -31,6 +31,8 @@ pub(crate) struct Book {
     pub(crate) cars: BTreeMap<String, Vec<Crossing>>,
     /// Acknowledged events.
     pub(crate) total: usize,
+    /// When the latest post left that was acknowledged.
+    pub(crate) acknowledged_until: Option<Instant>,
     /// Posts that were refused, by status.
     pub(crate) refused: BTreeMap<u16, usize>,
     /// Refusals without a word about when to come back.
@@ -134,8 +136,9 @@ impl Sender {
         let end = Instant::now() + PATIENCE;
         loop {
             assert!(Instant::now() < end, "the service does not come back");
+            let began = Instant::now();
             let answer = self.http.post("/v1/events", &self.key, body.clone()).await;
-            if self.note(&plate, (state, second), answer.as_ref()) {
+            if self.note(&plate, (state, second), began, answer.as_ref()) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -143,7 +146,7 @@ impl Sender {
     }
 
     /// Writes an answer down. Says whether it acknowledges the crossing.
-    fn note(&self, plate: &str, crossing: Crossing, answer: Option<&Response<Bytes>>) -> bool {
+    fn note(&self, plate: &str, crossing: Crossing, began: Instant, answer: Option<&Response<Bytes>>) -> bool {
         let mut book = self.book.lock().unwrap();
         let Some(answer) = answer else {
             book.unanswered += 1;
@@ -153,6 +156,7 @@ impl Sender {
         if acknowledged {
             book.cars.entry(plate.to_owned()).or_default().push(crossing);
             book.total += 1;
+            book.acknowledged_until = book.acknowledged_until.max(Some(began));
         } else {
             *book.refused.entry(answer.status().as_u16()).or_default() += 1;
             book.without_retry_after += usize::from(!answer.headers().contains_key(header::RETRY_AFTER));
