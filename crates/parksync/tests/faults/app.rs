@@ -120,6 +120,7 @@ fn parksync(config: &Path, words: &[&str]) -> Command {
     command
 }
 
+/// The floor of free disk is within reach of a small disk of its own.
 fn common(command: &mut Command) -> &mut Command {
     command
         .env("PARKSYNC__LOG__LEVEL", "off")

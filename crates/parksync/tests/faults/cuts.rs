@@ -375,7 +375,7 @@ fn half_written(old: &[u8], new: &[u8], number: usize, dice: &mut Dice) -> Vec<u
     let torn = dice.below(pages) * PAGE;
     let sectors = dice.below(PAGE / 512 + 1) * 512;
     half[torn..][..sectors].copy_from_slice(&new[torn..][..sectors]);
-    if number % 4 == 0 {
+    if number.is_multiple_of(4) {
         // The file had not grown to its end yet.
         half.truncate(new.len().max(old.len() + PAGE) - dice.below(pages / 2) * PAGE);
     }

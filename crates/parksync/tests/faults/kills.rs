@@ -71,7 +71,6 @@ async fn a_process_that_slept_goes_on_where_it_was() {
         process.signal(Signal::CONT);
         gaps.push(Gap {
             from,
-            // Calls that were under way are given up, and told again a second later at the earliest.
             to: Instant::now(),
         });
     }

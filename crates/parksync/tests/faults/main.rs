@@ -6,8 +6,9 @@
 #![cfg(target_os = "linux")]
 #![expect(
     clippy::unwrap_used,
+    clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "tests fail by panicking, measure, and start tasks"
+    reason = "tests fail by panicking, measure, start tasks, and print what they saw"
 )]
 
 mod app;

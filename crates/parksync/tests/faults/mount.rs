@@ -68,7 +68,7 @@ impl Disk {
     }
 
     fn free(&self) -> usize {
-        let disk = rustix::fs::statvfs(&self.path()).unwrap();
+        let disk = rustix::fs::statvfs(self.path()).unwrap();
         usize::try_from(disk.f_bavail * disk.f_frsize).unwrap()
     }
 
