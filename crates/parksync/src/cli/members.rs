@@ -231,7 +231,7 @@ pub(crate) async fn import_file(
             .map_err(|why| Failure::new(Exit::Usage, format!("line 1: {why}")))?,
     )?;
     let mut report = Report::default();
-    let mut writes: JoinSet<(u64, Result<Bound, StoreError>)> = JoinSet::new();
+    let mut writes: JoinSet<Written> = JoinSet::new();
     for line in lines {
         let csv_lines::Line { number, fields } = line?;
         report.lines += 1;
@@ -263,10 +263,13 @@ pub(crate) async fn import_file(
     Ok(report)
 }
 
+/// What became of one line, by its number.
+type Written = (u64, Result<Bound, StoreError>);
+
 impl Report {
     fn take(
         &mut self,
-        written: Option<Result<(u64, Result<Bound, StoreError>), tokio::task::JoinError>>,
+        written: Option<Result<Written, tokio::task::JoinError>>,
     ) -> Result<(), Failure> {
         let (number, bound) = match written {
             Some(Ok((number, bound))) => (

@@ -209,6 +209,7 @@ async fn replay(store: &dyn Store, ids: &[i64], yes: bool, force: bool, out: &mu
         let replayed = store.replay(*id, force, yes, now).await.map_err(|error| {
             Failure::new(Exit::Later, error.to_string()).hint("those before it were done; go on with this one")
         })?;
+        let done = matches!(replayed, Replay::Would { .. } | Replay::Queued { .. });
         let text = match replayed {
             Replay::Would { state, at } => {
                 format!(
@@ -220,23 +221,19 @@ async fn replay(store: &dyn Store, ids: &[i64], yes: bool, force: bool, out: &mu
                 "waits for its turn; WeChat Pay will hold the car as {state} since {}",
                 clock(at)
             ),
-            refused => {
-                exit = Exit::Partly;
-                match refused {
-                    Replay::TurnsBack { told, told_at } => format!(
-                        "not sent: WeChat Pay already holds the car as {told} since {}, which is newer. Add --force to turn the present back",
-                        clock(told_at)
-                    ),
-                    Replay::NotOpen { status } => {
-                        format!("not sent: it is {status}, and only dead or held messages are sent again")
-                    }
-                    Replay::NoMember => "not sent: the plate is not bound to the member any more".to_owned(),
-                    Replay::Unknown | Replay::Would { .. } | Replay::Queued { .. } => {
-                        "there is no such message".to_owned()
-                    }
-                }
+            Replay::TurnsBack { told, told_at } => format!(
+                "not sent: WeChat Pay already holds the car as {told} since {}, which is newer. Add --force to turn the present back",
+                clock(told_at)
+            ),
+            Replay::NotOpen { status } => {
+                format!("not sent: it is {status}, and only dead or held messages are sent again")
             }
+            Replay::NoMember => "not sent: the plate is not bound to the member any more".to_owned(),
+            Replay::Unknown => "there is no such message".to_owned(),
         };
+        if !done {
+            exit = Exit::Partly;
+        }
         writeln!(out, "{id}: {text}")?;
     }
     Ok(exit)

@@ -1,12 +1,19 @@
 //! `parksync serve`: runs until told to stop.
 
 use super::{Exit, Failure};
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::service::{Service, StartError};
 use crate::store::sqlite::OpenError;
 
+/// The number of the signal on Linux.
+const SIGXFSZ: i32 = 25;
+
 pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
+    // A limit on the size of files (`ulimit -f`) must fail a write, which senders hear of, and not kill the process.
+    let _file_size = signal(SignalKind::from_raw(SIGXFSZ))?;
     let service = Service::start(config, Clock::system()).await.map_err(start_failure)?;
     eprintln!("parksync serves on http://{}  (stop with Ctrl-C)", service.address());
     let broken = tokio::select! {
@@ -31,7 +38,6 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
 }
 
 async fn stop_signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted,

@@ -500,7 +500,6 @@ fn write_all(mut db: Connection, mut queue: mpsc::Receiver<Job>, vault: &Vault, 
 fn write_group(db: &mut Connection, group: Vec<Job>, vault: &Vault, changed: &Notify) {
     let mut endings = Vec::with_capacity(group.len());
     let mut group = group.into_iter();
-    sabotage::crash_point("before-commit");
     let committed = run_group(db, &mut group, &mut endings, vault).map_err(Arc::new);
     sabotage::crash_point("after-commit");
     if matches!(committed, Ok(true)) {
@@ -556,6 +555,7 @@ fn run_group(
     if let Some(fate) = inline::fate() {
         return inline::meet(fate, transaction, endings, woke);
     }
+    sabotage::crash_point("before-commit");
     transaction.commit()?;
     Ok(woke)
 }

@@ -17,6 +17,9 @@ pub(super) async fn ready(State(web): State<Web>) -> Response {
     if let Err(problem) = web.pressure.check() {
         return problem.into_response();
     }
+    if !web.pressure.writes() {
+        return Problem::new(503, "store-failed", "the last events could not be written down").into_response();
+    }
     match web.store.heartbeat(web.clock.now()).await {
         Ok(()) => "ready\n".into_response(),
         Err(error) => Problem::from(error).into_response(),

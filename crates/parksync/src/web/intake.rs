@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::{Lot, Web};
 use crate::ingest::generic::Entry;
 use crate::ingest::{Item, Malformed, Note, Reason};
-use crate::store::{Amend, Amended, GateEvent, NeverSent};
+use crate::store::{Amend, Amended, GateEvent, NeverSent, StoreError};
 
 /// The body, or why there is none.
 pub(super) fn body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
@@ -273,7 +273,9 @@ impl Intake {
         } = self;
         if !events.is_empty() || !never.is_empty() {
             web.pressure.check()?;
-            let recorded = web.store.record(events, never).await?;
+            let recorded = web.store.record(events, never).await;
+            web.pressure.wrote(!matches!(recorded, Err(StoreError::Failed { .. } | StoreError::Closed)));
+            let recorded = recorded?;
             for ((entry, end), recorded) in of_event.into_iter().zip(recorded) {
                 results[entry][end].recorded = Some(recorded.word());
             }

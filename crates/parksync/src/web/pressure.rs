@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -15,9 +15,9 @@ const FINE: u8 = 0;
 const FULL: u8 = 1;
 const NO_DISK: u8 = 2;
 
-/// The answer of the last look.
+/// The answer of the last look, and whether the last events could be written down.
 #[derive(Debug, Default)]
-pub struct Pressure(AtomicU8);
+pub struct Pressure(AtomicU8, AtomicBool);
 
 /// What is looked at.
 #[derive(Clone, Debug)]
@@ -33,6 +33,16 @@ pub struct Bounds {
 }
 
 impl Pressure {
+    /// Notes whether events could be written down. A small write may still fit on a disk where they do not.
+    pub(super) fn wrote(&self, events: bool) {
+        self.1.store(!events, Ordering::Relaxed);
+    }
+
+    /// Whether the last events could be written down.
+    pub(super) fn writes(&self) -> bool {
+        !self.1.load(Ordering::Relaxed)
+    }
+
     /// Whether a post may be taken now.
     pub(super) fn check(&self) -> Result<(), Problem> {
         match self.0.load(Ordering::Relaxed) {

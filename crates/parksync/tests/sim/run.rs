@@ -574,7 +574,7 @@ fn openid(member: u64) -> String {
 
 /// Cars keep to one mall.
 fn circle(car: u64) -> &'static str {
-    if car % 2 == 0 { "north" } else { "south" }
+    if car.is_multiple_of(2) { "north" } else { "south" }
 }
 
 fn key(pair: &Pair) -> MemberKey {
