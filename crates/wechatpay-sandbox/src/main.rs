@@ -3,7 +3,6 @@
 //! Arguments in, talk out. Everything it does is in the library.
 
 #![expect(clippy::disallowed_methods, reason = "an edge: it reads the clock or starts tasks")]
-
 #![expect(clippy::print_stdout, reason = "a program that people read")]
 
 use std::net::SocketAddr;

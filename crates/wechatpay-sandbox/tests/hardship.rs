@@ -3,7 +3,6 @@
 //! Short by default. `SANDBOX_LOAD=100000` sets the number of calls, `SANDBOX_FUZZ_S=600` the seconds of rubbish.
 
 #![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
-
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::collections::HashMap;

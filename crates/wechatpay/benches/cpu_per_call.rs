@@ -5,7 +5,6 @@
 //! runs on another thread, whose time does not count. The aim is a ratio of at most 1.12. As a test it makes few calls.
 
 #![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
-
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,

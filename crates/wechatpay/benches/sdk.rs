@@ -3,7 +3,6 @@
 //! The server is the sandbox with cached signatures, on a thread of its own. CPU time per call is `cpu_per_call`'s.
 
 #![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
-
 #![expect(clippy::unwrap_used, reason = "a benchmark may stop")]
 
 use std::sync::LazyLock;

@@ -5,7 +5,6 @@
 //!
 //! Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012075113>.
 
-
 use std::time::{Duration, Instant};
 
 /// How long the choice stays once it has changed, either way.

@@ -267,10 +267,7 @@ pub(crate) async fn import_file(
 type Written = (u64, Result<Bound, StoreError>);
 
 impl Report {
-    fn take(
-        &mut self,
-        written: Option<Result<Written, tokio::task::JoinError>>,
-    ) -> Result<(), Failure> {
+    fn take(&mut self, written: Option<Result<Written, tokio::task::JoinError>>) -> Result<(), Failure> {
         let (number, bound) = match written {
             Some(Ok((number, bound))) => (
                 number,

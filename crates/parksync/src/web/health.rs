@@ -18,6 +18,8 @@ pub(super) async fn ready(State(web): State<Web>) -> Response {
         return problem.into_response();
     }
     if !web.pressure.writes() {
+        // Not ready this once; the next look decides, or a balancer would never send the post that shows that it works again.
+        web.pressure.wrote(true);
         return Problem::new(503, "store-failed", "the last events could not be written down").into_response();
     }
     match web.store.heartbeat(web.clock.now()).await {

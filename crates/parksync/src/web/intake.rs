@@ -274,7 +274,8 @@ impl Intake {
         if !events.is_empty() || !never.is_empty() {
             web.pressure.check()?;
             let recorded = web.store.record(events, never).await;
-            web.pressure.wrote(!matches!(recorded, Err(StoreError::Failed { .. } | StoreError::Closed)));
+            web.pressure
+                .wrote(!matches!(recorded, Err(StoreError::Failed { .. } | StoreError::Closed)));
             let recorded = recorded?;
             for ((entry, end), recorded) in of_event.into_iter().zip(recorded) {
                 results[entry][end].recorded = Some(recorded.word());

@@ -1,7 +1,9 @@
 //! Gate formats: every sample message, the rules of each format, and damage.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "a test that meets another variant fails, whichever it is")]
-
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that meets another variant fails, whichever it is"
+)]
 #![expect(
     clippy::unwrap_used,
     reason = "a test stops where it finds something else than it expects"

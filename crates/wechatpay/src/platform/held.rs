@@ -3,7 +3,6 @@
 //! Lives here: the state, its clock rules, and the single flight of a refresh. Does not live here: trusting an answer
 //! (`certificate_list`), sending the question (`sender`, the caller).
 
-
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 

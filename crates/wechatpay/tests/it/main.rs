@@ -2,7 +2,6 @@
 //! for what no sandbox does (odd verbs, counted connections, answers held back).
 
 #![expect(clippy::disallowed_methods, reason = "tests measure, start tasks and read the clock")]
-
 #![expect(
     clippy::unwrap_used,
     reason = "tests; Clippy knows only the functions marked as such"
