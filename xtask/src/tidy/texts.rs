@@ -11,7 +11,7 @@ use super::{File, Finding};
 const LONG: usize = 500;
 
 /// Pages that exist in English and, beside it, in Chinese.
-const PAIRED: [&str; 3] = ["README", "docs/gate-formats", "docs/operating"];
+const PAIRED: [&str; 4] = ["README", "docs/gate-formats", "docs/operating", "docs/sandbox"];
 
 /// Plates read off published photographs: for tests alone.
 const PLATES: &str = "crates/parksync/tests/data/plates-dev.txt";
