@@ -77,25 +77,14 @@ fn test(arguments: Vec<String>) -> Result<ExitCode> {
     // Foreign SDKs prove the sandbox; the test installs them by name into `target/`.
     packages::need("npm")?;
     packages::need("pip3")?;
-    Step::cargo(["test", "--workspace", "--locked", "--features", TEST_FEATURES])
-        .arguments(arguments)
-        .become_it()
+    Step::cargo(["test", "--workspace", "--locked", "--features", TEST_FEATURES]).arguments(arguments).become_it()
 }
 
 /// Optimised, since a long simulation is for many seeds.
 fn simulate(arguments: Vec<String>) -> Result<ExitCode> {
     packages::need("cc")?;
     Step::cargo([
-        "test",
-        "--locked",
-        "--release",
-        "--package",
-        "parksync",
-        "--features",
-        "sabotage",
-        "--test",
-        "sim",
-        "--",
+        "test", "--locked", "--release", "--package", "parksync", "--features", "sabotage", "--test", "sim", "--",
     ])
     .arguments(arguments)
     .become_it()

@@ -10,11 +10,8 @@ use anyhow::{Result, bail, ensure};
 use crate::run::Step;
 
 /// A program and the Debian packages that bring it.
-const PACKAGES: [(&str, [&str; 2]); 3] = [
-    ("cc", ["gcc", "libc6-dev"]),
-    ("npm", ["nodejs", "npm"]),
-    ("pip3", ["python3", "python3-pip"]),
-];
+const PACKAGES: [(&str, [&str; 2]); 3] =
+    [("cc", ["gcc", "libc6-dev"]), ("npm", ["nodejs", "npm"]), ("pip3", ["python3", "python3-pip"])];
 
 /// What to do about a program.
 #[derive(Debug, PartialEq, Eq)]
