@@ -29,10 +29,12 @@ const SYSTEM: &[&str] = &["std::fs", "std::net", "std::env", "std::process", "st
 const NETWORK: &[&str] = &["tokio", "hyper", "hyper_util", "hyper_rustls", "reqwest", "axum"];
 const SQL: &[&str] = &["rusqlite", "tokio_postgres", "deadpool_postgres", "sqlx"];
 const WECHAT: &[&str] = &["wechatpay", "wechatpay_sandbox"];
-const TOP: &[&str] = &["crate::cli", "crate::service"];
+const TOP: &[&str] = &["crate::cli", "crate::service", "crate::demo", "crate::rehearse"];
+/// For the faces alone: what is stored, told in sentences.
+const TOLD: &[&str] = &["crate::trace"];
 const SETTINGS: &[&str] = &["crate::config", "crate::metrics", "crate::clock"];
 
-static ROOMS: [Room; 10] = [
+static ROOMS: [Room; 12] = [
     Room {
         name: "the SDK's core",
         source: SDK,
@@ -94,6 +96,7 @@ static ROOMS: [Room; 10] = [
         never: &[
             &["crate::ingest", "crate::store", "crate::delivery", "crate::web"],
             TOP,
+            TOLD,
             SETTINGS,
             WECHAT,
             SQL,
@@ -110,6 +113,7 @@ static ROOMS: [Room; 10] = [
         never: &[
             &["crate::store", "crate::delivery", "crate::web"],
             TOP,
+            TOLD,
             SETTINGS,
             WECHAT,
             SQL,
@@ -123,14 +127,14 @@ static ROOMS: [Room; 10] = [
         name: "store",
         source: SERVICE,
         modules: &["store"],
-        never: &[&["crate::ingest", "crate::delivery", "crate::web"], TOP, WECHAT],
+        never: &[&["crate::ingest", "crate::delivery", "crate::web"], TOP, TOLD, WECHAT],
         except: &[],
     },
     Room {
         name: "delivery",
         source: SERVICE,
         modules: &["delivery"],
-        never: &[&["crate::ingest", "crate::web"], TOP, WECHAT],
+        never: &[&["crate::ingest", "crate::web"], TOP, TOLD, WECHAT],
         except: &[("delivery::courier", "wechatpay")],
     },
     Room {
@@ -144,6 +148,51 @@ static ROOMS: [Room; 10] = [
             SQL,
         ],
         except: &[("web::notify", "wechatpay::notify")],
+    },
+    Room {
+        name: "trace",
+        source: SERVICE,
+        modules: &["trace"],
+        never: &[
+            &[
+                "crate::ingest",
+                "crate::store::sqlite",
+                "crate::store::postgres",
+                "crate::delivery",
+                "crate::web",
+            ],
+            TOP,
+            SETTINGS,
+            WECHAT,
+            SQL,
+            NETWORK,
+            SYSTEM,
+            CLOCK,
+        ],
+        except: &[],
+    },
+    Room {
+        // Every room may ask it, so it must know none of them.
+        name: "sabotage",
+        source: SERVICE,
+        modules: &["sabotage"],
+        never: &[
+            &[
+                "crate::domain",
+                "crate::ingest",
+                "crate::store",
+                "crate::delivery",
+                "crate::web",
+            ],
+            TOP,
+            TOLD,
+            SETTINGS,
+            WECHAT,
+            SQL,
+            NETWORK,
+            CLOCK,
+        ],
+        except: &[],
     },
 ];
 
@@ -328,6 +377,42 @@ mod tests {
             "use crate::{store::sqlite::Sqlite, web, service}; use wechatpay::Client;",
         );
         allowed(&room("service"), "use crate::{delivery::worker, store, web};");
+        for top in ["cli/demo", "demo/day", "rehearse"] {
+            allowed(
+                &room(top),
+                "use crate::{cli, demo, rehearse, service, trace, sabotage};",
+            );
+        }
+        refused(&room("web"), "use crate::rehearse::run;");
+        refused(&room("delivery/worker"), "use crate::demo::day;");
+    }
+
+    #[test]
+    fn visits_are_told_by_the_faces_and_faults_are_known_to_all() {
+        let room = |file: &str| format!("crates/parksync/src/{file}.rs");
+        allowed(
+            &room("trace"),
+            "use crate::domain::story::clock; use crate::store::Entry;",
+        );
+        refused(&room("trace"), "use crate::store::sqlite::SqliteStore;");
+        for face in ["web/outbox", "cli/visits"] {
+            allowed(&room(face), "use crate::trace;");
+        }
+        for other in ["domain/story", "ingest", "store/sqlite/trace", "delivery/worker"] {
+            refused(&room(other), "use crate::trace;");
+        }
+        for any in [
+            "domain/presence",
+            "ingest",
+            "store/sqlite",
+            "delivery/worker",
+            "web",
+            "cli",
+        ] {
+            allowed(&room(any), "use crate::sabotage::{self, Sabotage};");
+        }
+        allowed(&room("sabotage"), "use std::cell::Cell; use std::sync::OnceLock;");
+        refused(&room("sabotage"), "use crate::domain::plate::Plate;");
     }
 
     #[test]
