@@ -130,9 +130,10 @@ fn problems(config: &Config) -> Vec<String> {
                 merchant.mchid
             ));
         }
-        if merchant.public_key_file.is_none() && merchant.certificate_files.is_empty() {
+        let has_certificates = !merchant.certificate_files.is_empty() || merchant.api_v3_key_file.is_some();
+        if merchant.public_key_file.is_none() && !has_certificates {
             say(format!(
-                "merchant \"{}\": no key to verify answers with: set public_key_id and public_key_file, or certificate_files",
+                "merchant \"{}\": no key to verify answers with: set public_key_id and public_key_file, or api_v3_key_file to fetch the certificates, or certificate_files",
                 merchant.mchid
             ));
         }

@@ -14,13 +14,13 @@ use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
-use wechatpay::{ApiV3Key, Chain, Client, Merchant, MerchantKey, PlatformKeys};
+use wechatpay::{ApiV3Key, Chain, Client, Merchant, MerchantKey, Platform, PlatformKeys};
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::delivery::courier::{Road, WechatCourier};
 use crate::delivery::janitor::{Janitor, LotRules};
-use crate::delivery::worker::{Rates, Worker};
+use crate::delivery::worker::{Rates, Worker, jitter};
 use crate::ingest::Source;
 use crate::limits;
 use crate::store::Store;
@@ -112,6 +112,7 @@ impl Service {
                 clock.now(),
             ),
             look_again: limits::LOOK_AGAIN,
+            jitter,
         };
         let janitor = Janitor {
             store: store.clone(),
@@ -288,9 +289,16 @@ fn client(merchant: &config::Merchant, delivery: &config::Delivery) -> Result<Cl
             .with_certificate(&pem)
             .map_err(|error| format!("{}: {}", file.display(), told(&error)))?;
     }
+    let given = platform.clone();
+    let mut platform = Platform::from(platform);
     if let Some(file) = &merchant.api_v3_key_file {
-        // Not needed for sending; a wrong one should be found now and not at the first callback.
-        ApiV3Key::new(&config::read_secret(file)?).map_err(|error| format!("{}: {}", file.display(), told(&error)))?;
+        // Read in any case: a wrong one should be found now.
+        let key = ApiV3Key::new(config::read_secret(file)?)
+            .map_err(|error| format!("{}: {}", file.display(), told(&error)))?;
+        if merchant.public_key_file.is_none() {
+            // Certificates rotate; with the APIv3 key the client follows by itself.
+            platform = Platform::fetched(key).with(given);
+        }
     }
     let mut builder = Client::builder(Merchant::new(&merchant.mchid, &merchant.serial_no, key), platform)
         .base_url(&merchant.base_url)
@@ -341,6 +349,7 @@ pub fn site(config: &Config) -> Site {
         (lot.id.clone(), entry)
     });
     Site {
+        merchants: config.merchant.iter().map(|merchant| merchant.mchid.clone()).collect(),
         circles,
         lots: lots.collect(),
     }

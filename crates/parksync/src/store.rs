@@ -54,6 +54,10 @@ pub enum Recorded {
     History,
     /// Written down; an old entry that waits for a person.
     Held,
+    /// Written down. The car turned round before its entry was told, so neither is.
+    TurnedRound,
+    /// Written down. Another car of the same member is inside, and one is enough.
+    OtherCarInside,
     /// Written down. A gate of an inner lot: nobody entered or left the mall.
     Inner,
 }
@@ -69,6 +73,8 @@ impl Recorded {
             Self::Queued(_) => "queued",
             Self::History => "history",
             Self::Held => "waits-for-person",
+            Self::TurnedRound => "turned-round",
+            Self::OtherCarInside => "other-car-inside",
             Self::Inner => "inner",
         }
     }

@@ -78,6 +78,8 @@ fn became(event: &TracedEvent, members: u32) -> &'static str {
         }
         "history" => "kept as history: WeChat Pay was already told something newer of this car",
         "waits-for-person" => "an old entry that surfaced after an outage: a person decides whether it is sent",
+        "turned-round" => "the car turned round before its entry was told, so neither is told",
+        "other-car-inside" => "another car of the member is inside, and the settings say that one is enough",
         "inner" => "a gate of an inner car park: nobody entered or left the mall",
         "corrected" => "the plate was read wrongly; the sender corrected it",
         "cancelled" => "the sender took it back: the car did not cross",

@@ -12,7 +12,7 @@ mod outbox;
 pub mod pressure;
 mod problem;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +64,8 @@ pub struct Web {
 /// Circles, lots and gates, as configured.
 #[derive(Debug, Default)]
 pub struct Site {
+    /// The merchants, by mchid.
+    pub merchants: BTreeSet<String>,
     /// The appid of each circle, by its id.
     pub circles: HashMap<String, Appid>,
     /// Lots by id.

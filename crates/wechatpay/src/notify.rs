@@ -6,7 +6,7 @@
 //!
 //! Acknowledge first and work later: WeChat Pay waits two to five seconds. With axum, where `http` types are answers:
 //!
-//! ```ignore
+//! ```text
 //! async fn notified(State(app): State<App>, headers: HeaderMap, body: Bytes) -> http::Response<String> {
 //!     let opened = app.client.open_notification(&app.api_v3_key, &headers, &body).await;
 //!     if opened.is_ok_and(|notification| app.store(notification)) { notify::accepted() } else { notify::refused() }

@@ -11,8 +11,14 @@ use super::{File, Finding};
 const LONG: usize = 500;
 
 /// Pages that exist in English and, beside it, in Chinese.
-const PAIRED: [&str; 6] =
-    ["README", "docs/durability", "docs/gate-formats", "docs/operating", "docs/rehearse", "docs/sandbox"];
+const PAIRED: [&str; 6] = [
+    "README",
+    "docs/durability",
+    "docs/gate-formats",
+    "docs/operating",
+    "docs/rehearse",
+    "docs/sandbox",
+];
 
 /// Plates read off published photographs: for tests alone.
 const PLATES: &str = "crates/parksync/tests/data/plates-dev.txt";

@@ -68,6 +68,9 @@ pub(super) struct MemberArgs {
     /// A plate; may be given several times
     #[arg(long = "plate")]
     plates: Vec<String>,
+    /// With bind: the plates belong to this member alone from now on, as after a sale
+    #[arg(long)]
+    sole: bool,
 }
 
 pub(super) async fn run(config: &Config, command: MembersCommand) -> Result<Exit, Failure> {
@@ -76,14 +79,22 @@ pub(super) async fn run(config: &Config, command: MembersCommand) -> Result<Exit
         MembersCommand::Import { file, circle } => import(config, store, &file, circle).await,
         MembersCommand::List { circle, json } => list(&*store, circle, json).await,
         MembersCommand::Bind(arguments) => {
+            let sole = arguments.sole;
             let (member, plates) = arguments.read(config, bindable_plate)?;
             if plates.is_empty() {
                 return Err(Failure::new(Exit::Usage, "name at least one plate with --plate"));
             }
             let bound = store
-                .bind(member, plates, false, Clock::system().now())
+                .bind(member, plates, sole, Clock::system().now())
                 .await
                 .map_err(store_failure)?;
+            if bound.full > 0 {
+                let why = format!(
+                    "{} of the plates have {MEMBERS_PER_PLATE} other members already",
+                    bound.full
+                );
+                return Err(Failure::new(Exit::Usage, why).hint("after a sale, --sole ends the bindings of the others"));
+            }
             writeln!(
                 std::io::stdout(),
                 "{}",

@@ -40,6 +40,8 @@ pub struct Worker {
     pub rates: Rates,
     /// How long the worker rests at most before it looks at the store again. Another process may have written.
     pub look_again: Duration,
+    /// Draws a share of the jitter, `0.0..1.0`.
+    pub jitter: fn() -> f64,
 }
 
 /// The rates of all merchants, shared by everything that calls for them.
@@ -208,7 +210,7 @@ impl Worker {
         {
             self.rates.throttled(&lease.merchant, now, *retry_after);
         }
-        let verdict = self.policy.judge(&lease.head, &outcome, now, jitter());
+        let verdict = self.policy.judge(&lease.head, &outcome, now, (self.jitter)());
         tell_log(&lease, &outcome, &verdict);
         Settled {
             lease,
@@ -282,7 +284,8 @@ impl Calls {
 }
 
 /// A random share of the jitter, `0.0..1.0`.
-fn jitter() -> f64 {
+#[must_use]
+pub fn jitter() -> f64 {
     let mut bytes = [0; 4];
     // Without randomness there is no jitter, which is still correct.
     let _ = aws_lc_rs::rand::fill(&mut bytes);

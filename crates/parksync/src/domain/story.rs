@@ -87,11 +87,11 @@ pub fn standing(id: i64, place: &Place, now: Timestamp) -> Standing {
         Place::Waiting(waiting) => standing_of_waiting(waiting, now),
         Place::Held { reason } => told(
             reason.clone(),
-            format!("a person decides: `parksync outbox replay {id}` sends it, leaving it alone keeps it out"),
+            format!("a person decides: `parksync outbox replay {id} --yes` sends it, leaving it alone keeps it out"),
         ),
         Place::Dead { reason, at } => told(
             format!("given up {}: {reason}", clock(*at)),
-            format!("mend the cause, then `parksync outbox replay {id}`"),
+            format!("mend the cause, then `parksync outbox replay {id} --yes`"),
         ),
         Place::Delivered { at } => told(
             format!("WeChat Pay confirmed it {}", clock(*at)),

@@ -24,7 +24,9 @@ fn answer(result: Result<Value, Problem>) -> Response {
 }
 
 fn read<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    serde_json::from_slice(&intake::body(body)?).map_err(|error| {
+    let body = intake::body(body)?;
+    let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
+    serde_json::from_slice(body).map_err(|error| {
         let detail = format!(
             "line {} column {} does not fit what this path takes",
             error.line(),
@@ -171,6 +173,9 @@ pub(super) async fn hold(State(web): State<Web>, body: Body) -> Response {
         let (scope, name, reason) = read::<HoldBody>(body)?.scope()?;
         if scope == Scope::Circle && !web.site.circles.contains_key(&name) {
             return Err(Problem::new(422, "unknown-circle", "no such circle is configured").field("circle"));
+        }
+        if scope == Scope::Merchant && !web.site.merchants.contains(&name) {
+            return Err(Problem::new(422, "unknown-merchant", "no such merchant is configured").field("merchant"));
         }
         web.store.hold(scope, name, reason, web.clock.now()).await?;
         Ok(json!({ "held": true }))

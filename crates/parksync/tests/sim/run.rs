@@ -1,5 +1,6 @@
 //! One seed: a world is made, played in virtual time with crashes and bad disks, drained, and held against the truth.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -52,7 +53,8 @@ impl Report {
 }
 
 /// Plays one seed.
-pub(crate) fn seed(seed: u64, _aloud: bool) -> Report {
+pub(crate) fn seed(seed: u64) -> Report {
+    JITTER.set(seed);
     let folder = folder();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -62,6 +64,17 @@ pub(crate) fn seed(seed: u64, _aloud: bool) -> Report {
     let report = runtime.block_on(tokio::task::LocalSet::new().run_until(Sim::play(seed, folder.path().to_owned())));
     set_fate(None);
     report
+}
+
+thread_local! {
+    static JITTER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Drawn from the seed, so that a seed is one run and no other.
+fn jitter() -> f64 {
+    let number = Dice::new(JITTER.get()).number();
+    JITTER.set(number);
+    (number % 1000) as f64 / 1000.0
 }
 
 /// In memory where the system has such a place: the disk of a simulation fails by the dice, not by itself.
@@ -194,6 +207,7 @@ impl Sim {
             max_in_flight: 4,
             rates: Rates::new(["m1".to_owned()], 50.0, self.clock.now()),
             look_again: Duration::from_secs(20),
+            jitter,
         });
         let stopped = stop.clone();
         let worker = tokio::spawn(async move {

@@ -325,6 +325,12 @@ fn summary(step: Option<Step>, has_member: bool, tells: &[(i64, Tell)]) -> Recor
     if queued > 0 {
         return Recorded::Queued(u32::try_from(queued).unwrap_or(MEMBERS_PER_PLATE));
     }
+    if tells.iter().any(|(_, tell)| matches!(tell, Tell::CancelOut)) {
+        return Recorded::TurnedRound;
+    }
+    if tells.iter().any(|(_, tell)| matches!(tell, Tell::OtherCarInside)) {
+        return Recorded::OtherCarInside;
+    }
     if tells.iter().any(|(_, tell)| matches!(tell, Tell::Hold)) {
         Recorded::Held
     } else {
