@@ -37,6 +37,17 @@ calls_per_second = 5000.0
 [[lot]]
 id = "P2"
 circle = "demo-mall"
+[[lot]]
+id = "P1-inner"
+circle = "demo-mall"
+zone = "+08:00"
+inside_of = "P1"
+[[lot]]
+id = "P3"
+circle = "demo-mall"
+zone = "+08:00"
+settle_s = 30
+one_car_is_enough = true
 [[gate]]
 lot = "P1"
 id = "G1"
@@ -63,9 +74,16 @@ format = "vzenith-http"
 
 impl TestApp {
     pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// Starts with more settings, as TOML.
+    pub(crate) async fn start_with(more: &str) -> Self {
         let sandbox = Sandbox::start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let written = write_settings(&sandbox, folder.path(), "127.0.0.1:0");
+        let settings = std::fs::read_to_string(&written.config).unwrap();
+        std::fs::write(&written.config, settings + more).unwrap();
         let config = config::load(&written.config, std::iter::empty()).unwrap();
         // Some hours back, so that a test can let time go on without running ahead of the sandbox.
         let clock = Clock::by_hand(now() - SignedDuration::from_hours(6));

@@ -357,3 +357,83 @@ async fn a_gate_whose_clock_is_off_shows_in_the_metrics() {
         "{metrics}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inner_car_park_neither_enters_nor_leaves_the_mall() {
+    let app = TestApp::start().await;
+    app.bind("宁Y00001", "openid-1").await;
+    let at = |lot: &str, state: &str| {
+        let time = app.clock.now().to_string();
+        json!({ "lot": lot, "plate": "宁Y00001", "state": state, "time": time })
+    };
+
+    assert_eq!(app.event(at("P1", "IN")).await, "queued");
+    app.advance(SignedDuration::from_mins(5));
+    assert_eq!(app.event(at("P1-inner", "IN")).await, "inner");
+    app.advance(SignedDuration::from_mins(5));
+    assert_eq!(app.event(at("P1-inner", "OUT")).await, "inner");
+    app.settle_all().await;
+
+    assert_eq!(app.told("宁Y00001"), ["IN"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_settle_a_car_that_turns_round_is_not_told_and_one_car_can_be_enough() {
+    let app = TestApp::start().await;
+    app.bind("宁Y00001", "openid-1").await;
+    app.bind("宁Y00002", "openid-1").await;
+    let at = |plate: &str, state: &str| {
+        let time = app.clock.now().to_string();
+        json!({ "lot": "P3", "plate": plate, "state": state, "time": time })
+    };
+
+    assert_eq!(app.event(at("宁Y00001", "IN")).await, "queued");
+    app.advance(SignedDuration::from_secs(20));
+    assert_eq!(app.event(at("宁Y00001", "OUT")).await, "turned-round");
+    app.advance(SignedDuration::from_mins(10));
+    app.settle_all().await;
+    assert!(app.told("宁Y00001").is_empty());
+
+    for plate in ["宁Y00001", "宁Y00002"] {
+        assert_eq!(app.event(at(plate, "IN")).await, "queued");
+    }
+    app.settle_all().await;
+    app.advance(SignedDuration::from_mins(10));
+    assert_eq!(app.event(at("宁Y00001", "OUT")).await, "other-car-inside");
+    app.settle_all().await;
+    assert_eq!(app.told("宁Y00001"), ["IN"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_outbox_sends_senders_away_and_lets_them_come_back() {
+    let app = TestApp::start_with("\n[limits]\nwaiting = 2\n").await;
+    app.bind("宁Y00001", "openid-1").await;
+    let ahead = |minutes| app.clock.now() + SignedDuration::from_mins(minutes);
+    app.gate_at("宁Y00001", "IN", ahead(1)).await;
+    app.gate_at("宁Y00001", "OUT", ahead(4)).await;
+
+    let event = json!({ "lot": "P1", "plate": "宁Y00002", "state": "IN", "time": app.clock.now().to_string() });
+    let end = std::time::Instant::now() + crate::app::PATIENCE;
+    let refused = loop {
+        let refused = app
+            .http
+            .try_post("/v1/events", &app.gate_key, "application/json", event.to_string())
+            .await
+            .unwrap();
+        if refused.status() != 200 || std::time::Instant::now() > end {
+            break refused;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    assert_eq!(refused.status(), 429);
+    assert!(refused.headers().contains_key("retry-after"));
+
+    app.advance(SignedDuration::from_mins(5));
+    app.settle_all().await;
+    let end = std::time::Instant::now() + crate::app::PATIENCE;
+    while app.events(event.clone()).await.0 != 200 {
+        assert!(std::time::Instant::now() < end, "senders are still sent away");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(app.told("宁Y00001"), ["IN", "OUT"]);
+}
