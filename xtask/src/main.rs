@@ -77,6 +77,8 @@ fn test(arguments: Vec<String>) -> Result<ExitCode> {
     // Foreign SDKs prove the sandbox; the test installs them by name into `target/`.
     packages::need("npm")?;
     packages::need("pip3")?;
+    // A server that nobody here wrote, for reloads under load.
+    packages::need("nginx")?;
     Step::cargo(["test", "--workspace", "--locked", "--features", TEST_FEATURES])
         .arguments(arguments)
         .become_it()

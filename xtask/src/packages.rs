@@ -10,9 +10,10 @@ use anyhow::{Result, bail, ensure};
 use crate::run::Step;
 
 /// A program and the Debian packages that bring it.
-const PACKAGES: [(&str, [&str; 2]); 3] = [
+const PACKAGES: [(&str, [&str; 2]); 4] = [
     ("cc", ["gcc", "libc6-dev"]),
     ("npm", ["nodejs", "npm"]),
+    ("nginx", ["nginx-light", "nginx-common"]),
     ("pip3", ["python3", "python3-pip"]),
 ];
 

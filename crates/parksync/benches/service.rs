@@ -159,6 +159,7 @@ impl Bench {
         let process = Command::new(env!("CARGO_BIN_EXE_parksync"))
             .args(["serve", "--config", written.config.to_str().unwrap()])
             .env("PARKSYNC__LOG__LEVEL", "error")
+            .env("PARKSYNC__DELIVERY__CALLS_PER_SECOND", "100000")
             .stderr(Stdio::null())
             .spawn()
             .unwrap();

@@ -9,6 +9,7 @@
 
 mod blocking;
 mod endpoints;
+mod nginx;
 mod notifications;
 mod parking;
 mod platform;
