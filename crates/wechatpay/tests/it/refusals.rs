@@ -375,3 +375,23 @@ async fn every_row_of_points_sync_is_a_final_refusal() {
         .unwrap_err();
     assert_eq!(line(&late), "400 INVALID_REQUEST 该订单已超过回传时效");
 }
+
+#[tokio::test]
+async fn what_this_sdk_never_sends_would_still_be_told_as_what_it_is() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let valid = body(&sandbox, &json!({}));
+    let rows = [
+        "Http头Authorization认证类型不正确",
+        "Http头Authorization值格式错误，请参考《微信支付商户REST API签名规则》",
+    ];
+
+    for message in rows {
+        let refusal = Refusal::new(401, "SIGN_ERROR", message);
+        sandbox.faults().next(Fault::Refuse(refusal));
+        let error = client(&sandbox)[PATH].post(&valid).await.unwrap_err();
+        assert_eq!(
+            (line(&error), error.retry()),
+            (format!("401 SIGN_ERROR {message}"), Retry::Never)
+        );
+    }
+}
