@@ -8,9 +8,11 @@ mod sections;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::limits;
+
 pub use sections::{
-    ApiKey, Circle, Config, Delivery, Gate, GateDirection, LimitSettings, Log, LogFormat, Lot, Merchant,
-    PolicySettings, RetentionSettings, Role, Server, StoreFile, VaultFile, Zone,
+    ApiKey, Circle, Config, Delivery, Gate, GateDirection, LimitSettings, Log, LogFormat, Lot, Merchant, NodeRole,
+    NodeSettings, PolicySettings, RetentionSettings, Role, Server, StoreSettings, VaultFile, Zone,
 };
 
 /// The reference: every setting with its default.
@@ -219,10 +221,12 @@ fn problems(config: &Config) -> Vec<String> {
 fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
     const DAY_S: u64 = 86_400;
     let (delivery, policy) = (&config.delivery, &config.policy);
+    // A node must never still be sending when its claim of a lane ends.
+    let longest = limits::REQUEST_TIMEOUT_MAX.as_secs() * 1000;
     vec![
         ("delivery.max_in_flight", delivery.max_in_flight as u64, 1, 4096),
-        ("delivery.connect_timeout_ms", delivery.connect_timeout_ms, 50, 60_000),
-        ("delivery.request_timeout_ms", delivery.request_timeout_ms, 100, 120_000),
+        ("delivery.connect_timeout_ms", delivery.connect_timeout_ms, 50, longest),
+        ("delivery.request_timeout_ms", delivery.request_timeout_ms, 100, longest),
         ("delivery.time_to_live_h", delivery.time_to_live_h.into(), 1, 24 * 7),
         ("policy.merge_window_s", policy.merge_window_s.into(), 0, DAY_S),
         ("policy.backdated_after_s", policy.backdated_after_s.into(), 10, DAY_S),

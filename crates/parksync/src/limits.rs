@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 /// Largest message of a gate. Cameras put pictures into their messages, base64 in JSON.
 pub const GATE_BODY_BYTES: usize = 8 * 1024 * 1024;
 /// Largest batch on `/v1/events`.
@@ -32,6 +34,16 @@ pub const MEMBERS_PER_PAGE: u32 = 500;
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// Lanes taken in one claim.
 pub const CLAIM: u32 = 256;
+/// How long a claim of a lane is good for. A node that dies is taken over when it ends.
+pub const LEASE: SignedDuration = SignedDuration::from_secs(15);
+/// What must be left of a claim beyond the deadline of a request before it is sent: time for clocks, commits and settling.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
+/// The longest deadline that a request may be given.
+pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(12);
+/// How often a node says that it lives, and looks for claims that ended.
+pub const BEAT: Duration = Duration::from_secs(1);
+/// A node that was not heard of for so long does not count as one that delivers.
+pub const NODE_SILENT: SignedDuration = SignedDuration::from_secs(5);
 /// How long the worker rests at most before it looks at the store again: the command line may have written.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a stop tries to write down what the last calls came to.
@@ -44,3 +56,7 @@ const _: () = assert!(REQUESTS <= CONNECTIONS);
 const _: () = assert!(RETRY_AFTER.as_secs() < REQUEST_DEADLINE.as_secs());
 // One body of the largest kind always fits, or it would wait for ever.
 const _: () = assert!(GATE_BODY_BYTES / 1024 < BODIES_KIB as usize);
+// A node must never still be sending when its claim ends.
+const _: () = assert!(REQUEST_TIMEOUT_MAX.as_secs() + LEASE_MARGIN.as_secs() < LEASE.as_secs() as u64);
+// Take-over within 20 s: the claim ends, and the others look for it.
+const _: () = assert!(LEASE.as_secs() as u64 + 2 * BEAT.as_secs() <= 20);

@@ -23,9 +23,9 @@ use crate::delivery::janitor::{Janitor, LotRules};
 use crate::delivery::worker::{Rates, Worker, jitter};
 use crate::ingest::Source;
 use crate::limits;
-use crate::store::Store;
 use crate::store::sqlite::{OpenError, ServeLock, SqliteStore};
 use crate::store::vault::Vault;
+use crate::store::{NodeCard, Store};
 use crate::web::pressure::{self, Pressure};
 use crate::web::{self, Access, Gate, Lot, Site, Web};
 
@@ -100,7 +100,16 @@ impl Service {
             address: config.server.listen,
             source,
         })?;
+        let node = store
+            .join(NodeCard {
+                name: config.node.name(),
+                role: config.node.role.as_str(),
+                version: env!("CARGO_PKG_VERSION"),
+            })
+            .await
+            .map_err(|error| StartError::Circles(error.to_string()))?;
         let worker = Worker {
+            node,
             store: store.clone(),
             courier: Arc::new(courier),
             clock: clock.clone(),

@@ -21,7 +21,8 @@ use crate::ingest::{self, Format, UnknownZone};
 #[expect(missing_docs, reason = "the reference is config.default.toml")]
 pub struct Config {
     pub server: Server,
-    pub store: StoreFile,
+    pub store: StoreSettings,
+    pub node: NodeSettings,
     pub vault: VaultFile,
     pub delivery: Delivery,
     pub policy: PolicySettings,
@@ -48,8 +49,54 @@ pub struct Server {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct StoreFile {
+pub struct StoreSettings {
     pub path: PathBuf,
+    pub url: String,
+    pub password_file: PathBuf,
+    pub ca_file: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSettings {
+    name: String,
+    pub role: NodeRole,
+}
+
+impl NodeSettings {
+    /// What people call this node.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.name.is_empty() {
+            rustix::system::uname().nodename().to_string_lossy().into_owned()
+        } else {
+            self.name.clone()
+        }
+    }
+}
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// Takes events and delivers.
+    All,
+    /// Takes events.
+    Web,
+    /// Delivers.
+    Worker,
+}
+
+impl NodeRole {
+    /// The word of the settings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Web => "web",
+            Self::Worker => "worker",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -309,8 +356,10 @@ impl Config {
     pub(super) fn resolve_paths(&mut self, folder: &Path) {
         let keys = self.api_key.iter_mut().map(|key| &mut key.key_file);
         let merchants = self.merchant.iter_mut().flat_map(Merchant::files_mut);
+        let store = [&mut self.store.password_file, &mut self.store.ca_file];
         for path in [&mut self.store.path, &mut self.vault.key_file]
             .into_iter()
+            .chain(store.into_iter().filter(|path| !path.as_os_str().is_empty()))
             .chain(keys)
             .chain(merchants)
         {

@@ -17,7 +17,7 @@ use crate::domain::delivery::{Outcome, RetryPolicy, Verdict};
 use crate::domain::rate::Bucket;
 use crate::limits;
 use crate::sabotage::{self, Sabotage};
-use crate::store::{ClaimRequest, Lease, Settled, Store};
+use crate::store::{ClaimRequest, Lease, NodeId, Settled, Store};
 
 /// How long it rests while a rate holds back what is due.
 const RATE_REST: Duration = Duration::from_millis(10);
@@ -30,6 +30,8 @@ pub struct Worker {
     pub store: Arc<dyn Store>,
     /// Who makes the calls.
     pub courier: Arc<dyn Courier>,
+    /// Which node this is.
+    pub node: NodeId,
     /// What time it is.
     pub clock: Clock,
     /// When to try again.
@@ -163,6 +165,8 @@ impl Worker {
         }
         let now = self.clock.now();
         let request = ClaimRequest {
+            node: self.node,
+            lease: limits::LEASE,
             now,
             limit,
             turn,

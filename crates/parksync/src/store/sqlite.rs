@@ -10,6 +10,7 @@ mod holds;
 pub mod inline;
 mod lanes;
 mod members;
+mod nodes;
 mod outbox;
 mod record;
 mod sweep;
@@ -32,9 +33,11 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::vault::Vault;
 use super::{
-    Amend, Amended, Bound, ClaimRequest, Counter, Entry, GateEvent, Hold, Lease, Member, NeverSent, OutboxFilter,
-    Recorded, Renewal, Replay, Retention, Settled, Store, StoreError, Swept, Traced, TracedVisit, Try, Unbound,
+    Amend, Amended, Beat, Bound, ClaimRequest, Counter, Entry, GateEvent, Hold, Lease, Member, MerchantNews, NeverSent,
+    Node, NodeCard, NodeId, OutboxFilter, Pulse, Recorded, Renewal, Replay, Retention, Settled, Store, StoreError,
+    Swept, Traced, TracedVisit, Try, Unbound,
 };
+use crate::clock::Clock;
 use crate::domain::delivery::Scope;
 use crate::domain::gate::Direction;
 use crate::domain::member::MemberKey;
@@ -57,6 +60,7 @@ const MIGRATIONS: [&str; 1] = [include_str!("migrations/sqlite/0001_start.sql")]
 pub struct SqliteStore {
     open: Option<Open>,
     vault: Arc<Vault>,
+    clock: Clock,
     changed: Arc<Notify>,
 }
 
@@ -154,10 +158,15 @@ impl SqliteStore {
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(database)?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let changed = Arc::new(Notify::new());
-        let (thread_vault, thread_changed) = (Arc::clone(&vault), Arc::clone(&changed));
+        let shared = Shared {
+            vault: Arc::clone(&vault),
+            clock: Clock::system(),
+            changed: Arc::clone(&changed),
+        };
+        let clock = shared.clock.clone();
         let thread = thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write_all(writer, queue, &thread_vault, &thread_changed))
+            .spawn(move || write_all(writer, queue, &shared))
             .map_err(|source| OpenError::File {
                 path: path.to_owned(),
                 source,
@@ -170,6 +179,7 @@ impl SqliteStore {
         Ok(Self {
             open: Some(open),
             vault,
+            clock,
             changed,
         })
     }
@@ -302,6 +312,32 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn take_over(&self) -> Result<u32, StoreError> {
+        self.write("take lanes over", |tx| claims::take_over(tx)).await
+    }
+
+    async fn join(&self, card: NodeCard) -> Result<NodeId, StoreError> {
+        self.write("join", move |tx| nodes::join(tx, &card)).await
+    }
+
+    async fn beat(&self, pulse: Pulse) -> Result<Beat, StoreError> {
+        self.write("beat", move |tx| nodes::beat(tx, pulse)).await
+    }
+
+    async fn leave(&self, node: NodeId) -> Result<(), StoreError> {
+        self.write("leave", move |tx| nodes::leave(tx, node)).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+        let now = self.clock.now();
+        self.read("list the nodes", move |db, _| nodes::nodes(db, now)).await
+    }
+
+    async fn share(&self, mchid: String, news: MerchantNews) -> Result<(), StoreError> {
+        self.write("tell the nodes", move |tx| nodes::share(tx, &mchid, news))
+            .await
+    }
+
     async fn holds(&self) -> Result<Vec<Hold>, StoreError> {
         self.read("list the holds", |db, _| holds::holds(db)).await
     }
@@ -356,7 +392,9 @@ impl Store for SqliteStore {
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read("find the next due lane", |db, _| claims::next_due(db)).await
+        let now = self.clock.now();
+        self.read("find the next due lane", move |db, _| claims::next_due(db, now))
+            .await
     }
 
     async fn changed(&self) {
@@ -394,6 +432,8 @@ impl Store for SqliteStore {
 struct Tx<'a> {
     db: &'a Connection,
     vault: &'a Vault,
+    /// The time by the clock of the store, which leases are measured by.
+    store_now: Timestamp,
     counts: RefCell<BTreeMap<(&'static str, String, String), i64>>,
     /// Something was written that may make a lane due.
     woke: Cell<bool>,
@@ -480,7 +520,14 @@ fn job<T: Send + 'static>(
     (job, done)
 }
 
-fn write_all(mut db: Connection, mut queue: mpsc::Receiver<Job>, vault: &Vault, changed: &Notify) {
+/// What the writer shares with the store.
+struct Shared {
+    vault: Arc<Vault>,
+    clock: Clock,
+    changed: Arc<Notify>,
+}
+
+fn write_all(mut db: Connection, mut queue: mpsc::Receiver<Job>, shared: &Shared) {
     let mut group = Vec::with_capacity(GROUP);
     while let Some(first) = queue.blocking_recv() {
         group.push(first);
@@ -491,19 +538,19 @@ fn write_all(mut db: Connection, mut queue: mpsc::Receiver<Job>, vault: &Vault, 
         }
         // A panic is a fault of ours in one group of jobs. Its transaction is rolled back, its callers hear of it, the next goes on.
         let group = std::mem::take(&mut group);
-        if catch_unwind(AssertUnwindSafe(|| write_group(&mut db, group, vault, changed))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| write_group(&mut db, group, shared))).is_err() {
             tracing::error!("a write broke off and was rolled back");
         }
     }
 }
 
-fn write_group(db: &mut Connection, group: Vec<Job>, vault: &Vault, changed: &Notify) {
+fn write_group(db: &mut Connection, group: Vec<Job>, shared: &Shared) {
     let mut endings = Vec::with_capacity(group.len());
     let mut group = group.into_iter();
-    let committed = run_group(db, &mut group, &mut endings, vault).map_err(Arc::new);
+    let committed = run_group(db, &mut group, &mut endings, shared).map_err(Arc::new);
     sabotage::crash_point("after-commit");
     if matches!(committed, Ok(true)) {
-        changed.notify_one();
+        shared.changed.notify_one();
     }
     for ending in endings {
         ending(committed.as_ref().map(|_| ()).map_err(Arc::clone));
@@ -521,12 +568,13 @@ fn run_group(
     db: &mut Connection,
     group: &mut impl Iterator<Item = Job>,
     endings: &mut Vec<Ending>,
-    vault: &Vault,
+    shared: &Shared,
 ) -> rusqlite::Result<bool> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let tx = Tx {
         db: &transaction,
-        vault,
+        vault: &shared.vault,
+        store_now: shared.clock.now(),
         counts: RefCell::default(),
         woke: Cell::new(false),
     };

@@ -137,16 +137,16 @@ const RULES: [(&str, &str); 7] = [
     ),
     (
         "a message that waits in a lane that nobody will look at",
-        "SELECT count(*) FROM lane l WHERE claimed = 0 AND due_at IS NULL
+        "SELECT count(*) FROM lane l WHERE node_id IS NULL AND due_at IS NULL
            AND EXISTS (SELECT 1 FROM delivery d WHERE d.member_id = l.member_id AND d.status = 'waiting')",
     ),
     (
         "a lane that is claimed and due at the same time",
-        "SELECT count(*) FROM lane WHERE claimed = 1 AND due_at IS NOT NULL",
+        "SELECT count(*) FROM lane WHERE node_id IS NOT NULL AND due_at IS NOT NULL",
     ),
     (
         "a claim without a message",
-        "SELECT count(*) FROM lane WHERE claimed = 1 AND head_id IS NULL",
+        "SELECT count(*) FROM lane WHERE node_id IS NOT NULL AND head_id IS NULL",
     ),
     (
         "a counter of messages that differs from the rows",

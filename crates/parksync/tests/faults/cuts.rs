@@ -19,7 +19,7 @@ use parksync::domain::presence::Policy;
 use parksync::domain::story::Place;
 use parksync::store::sqlite::SqliteStore;
 use parksync::store::vault::Vault;
-use parksync::store::{ClaimRequest, GateEvent, Lease, Recorded, Settled, Store};
+use parksync::store::{ClaimRequest, GateEvent, Lease, NodeId, Recorded, Settled, Store};
 use rusqlite::Connection;
 
 use crate::audit::faults_of_database;
@@ -109,7 +109,7 @@ impl Run {
 
     async fn deliver(&mut self, round: u32) {
         let now = at(self.second);
-        let leases = self.store.claim(ClaimRequest::new(now, 3)).await.unwrap();
+        let leases = self.store.claim(ClaimRequest::new(NodeId(1), now, 3)).await.unwrap();
         for Lease { lane, epoch, .. } in leases.clone() {
             self.note(Fact::Claimed { lane, epoch });
         }
@@ -307,13 +307,13 @@ async fn drain(cut: &str, store: &SqliteStore) {
     let later = at(1_000_000);
     let mut last: BTreeMap<i64, (bool, Timestamp)> = BTreeMap::new();
     loop {
-        let leases = store.claim(ClaimRequest::new(later, 1000)).await.unwrap();
+        let leases = store.claim(ClaimRequest::new(NodeId(1), later, 1000)).await.unwrap();
         if leases.is_empty() {
             break;
         }
         let lanes: BTreeSet<_> = leases.iter().map(|lease| lease.lane).collect();
         assert_eq!(lanes.len(), leases.len(), "{cut}: two of one lane are under way");
-        let more = store.claim(ClaimRequest::new(later, 1000)).await.unwrap();
+        let more = store.claim(ClaimRequest::new(NodeId(1), later, 1000)).await.unwrap();
         assert!(more.is_empty(), "{cut}: two of one lane are under way");
         for lease in &leases {
             // What had been tried before the cut comes first, whatever its time.

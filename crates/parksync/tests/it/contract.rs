@@ -13,7 +13,8 @@ use parksync::domain::presence::Policy;
 use parksync::store::sqlite::{OpenError, SqliteStore};
 use parksync::store::vault::Vault;
 use parksync::store::{
-    Amend, Amended, ClaimRequest, GateEvent, Lease, NeverSent, Recorded, Renewal, Retention, Settled, Store, StoreError,
+    Amend, Amended, ClaimRequest, GateEvent, Lease, NeverSent, NodeId, Recorded, Renewal, Retention, Settled, Store,
+    StoreError,
 };
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -75,7 +76,7 @@ fn delivered(lease: Lease) -> Settled {
 }
 
 async fn claim(store: &dyn Store, now: Timestamp, limit: u32) -> Result<Vec<Lease>, StoreError> {
-    store.claim(ClaimRequest::new(now, limit)).await
+    store.claim(ClaimRequest::new(NodeId(1), now, limit)).await
 }
 
 async fn record(store: &dyn Store, event: GateEvent) -> Recorded {

@@ -17,7 +17,7 @@ use parksync::domain::presence::Policy;
 use parksync::store::sqlite::SqliteStore;
 use parksync::store::sqlite::inline::{Fate, set_fate, take_death};
 use parksync::store::vault::Vault;
-use parksync::store::{ClaimRequest, OutboxFilter, Recorded, Settled, Status, Store};
+use parksync::store::{ClaimRequest, NodeCard, NodeId, OutboxFilter, Recorded, Settled, Status, Store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -186,7 +186,8 @@ impl Sim {
     // The process: it starts, it dies.
 
     async fn start(&mut self) {
-        let (store, writer) = SqliteStore::open_inline(&self.path, Arc::clone(&self.vault)).unwrap();
+        let (store, writer) =
+            SqliteStore::open_inline(&self.path, Arc::clone(&self.vault), self.clock.clone()).unwrap();
         let store = Arc::new(store);
         let lock = store.serve(&self.path).await.unwrap();
         store
@@ -197,7 +198,14 @@ impl Sim {
             .await
             .unwrap();
         let stop = CancellationToken::new();
+        let card = NodeCard {
+            name: "sim".to_owned(),
+            role: "all",
+            version: "sim",
+        };
+        let node = store.join(card).await.unwrap();
         let worker = Arc::new(Worker {
+            node,
             store: store.clone(),
             courier: self.wechat.clone(),
             clock: self.clock.clone(),
@@ -444,7 +452,7 @@ impl Sim {
         let now = self.clock.now();
         // Also what is not due yet: there is hardly ever anything that the worker has not taken.
         let ahead = now + SignedDuration::from_hours(1);
-        let Ok(leases) = self.store().claim(ClaimRequest::new(ahead, 1)).await else {
+        let Ok(leases) = self.store().claim(ClaimRequest::new(NodeId(0), ahead, 1)).await else {
             return;
         };
         let Some(lease) = leases.into_iter().next() else { return };

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::holds::{Holds, pause, release};
-use super::lanes::{leave_waiting, refresh};
-use super::{Failure, Tx, direction, millis, timestamp};
+use super::lanes::{Cause, Message, leave_waiting, queue, refresh};
+use super::{Failure, Tx, direction, millis, record, timestamp};
 use crate::domain::delivery::{Delivery, Outcome, Scope, Verdict};
 use crate::domain::member::MemberKey;
 use crate::sabotage::{self, Sabotage};
@@ -33,10 +33,32 @@ pub(super) fn free_all(tx: &Tx<'_>) -> Result<(), Failure> {
     if sabotage::is(Sabotage::ClaimsSurviveARestart) {
         return Ok(());
     }
-    tx.db
-        .execute("UPDATE lane SET claimed = 0, due_at = 0 WHERE claimed = 1", [])?;
-    tx.db.execute("UPDATE hold SET probing = 0", [])?;
+    tx.db.execute(
+        "UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0 WHERE node_id IS NOT NULL",
+        [],
+    )?;
+    tx.db.execute("UPDATE hold SET probing_until = 0", [])?;
+    tx.db.execute("DELETE FROM node", [])?;
     Ok(())
+}
+
+/// Frees lanes whose claim ended. Their node may be slow instead of dead, so its message may still arrive: it is remembered.
+pub(super) fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
+    let lanes: Vec<(i64, String)> = tx
+        .db
+        .prepare_cached(
+            "UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = ?1, epoch = epoch + 1, suspect_id = head_id,
+                             suspect_plate = (SELECT plate_tag FROM delivery WHERE id = head_id)
+             WHERE node_id IS NOT NULL AND lease_until <= ?1
+             RETURNING member_id, (SELECT name FROM circle WHERE id = circle_id)",
+        )?
+        .query_map([millis(tx.store_now)], |row| row.try_into())?
+        .collect::<Result<_, _>>()?;
+    for (_, circle) in &lanes {
+        tx.count("retry", circle, "taken-over", 1);
+    }
+    tx.woke.set(tx.woke.get() || !lanes.is_empty());
+    Ok(u32::try_from(lanes.len()).unwrap_or(u32::MAX))
 }
 
 /// A circle with something in its lanes.
@@ -62,8 +84,8 @@ fn active_circles(db: &Connection) -> Result<Vec<Circle>, Failure> {
 }
 
 /// When the next lane that may be claimed is due. A circle on hold is due when its probe is.
-pub(super) fn next_due(db: &Connection) -> Result<Option<Timestamp>, Failure> {
-    let holds = Holds::load(db)?;
+pub(super) fn next_due(db: &Connection, store_now: Timestamp) -> Result<Option<Timestamp>, Failure> {
+    let holds = Holds::load(db, store_now)?;
     let mut earliest = db.prepare_cached("SELECT min(due_at) FROM lane WHERE circle_id = ?1 AND due_at IS NOT NULL")?;
     let mut next: Option<i64> = None;
     for circle in active_circles(db)? {
@@ -81,7 +103,7 @@ pub(super) fn next_due(db: &Connection) -> Result<Option<Timestamp>, Failure> {
 
 /// Takes lanes that are due, the same share for every circle; what one circle does not need, the others get.
 pub(super) fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lease>, Failure> {
-    let mut holds = Holds::load(tx.db)?;
+    let mut holds = Holds::load(tx.db, tx.store_now)?;
     let mut circles = active_circles(tx.db)?;
     if circles.is_empty() || request.limit == 0 {
         return Ok(Vec::new());
@@ -105,7 +127,7 @@ pub(super) fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lease>, F
             if most == 0 {
                 continue;
             }
-            let claimed = claim_of(tx, circle, request.now, most, &mut leases)?;
+            let claimed = claim_of(tx, circle, request, most, &mut leases)?;
             left -= claimed;
             if let Some(allowance) = allowed.get_mut(&circle.merchant) {
                 *allowance -= claimed;
@@ -113,15 +135,23 @@ pub(super) fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lease>, F
             if let Some(hold) = holds.over_mut(circle).filter(|_| claimed > 0) {
                 hold.probing = true;
                 tx.db
-                    .prepare_cached("UPDATE hold SET probing = 1 WHERE scope = ?1 AND name = ?2")?
-                    .execute((hold.scope, &hold.name))?;
+                    .prepare_cached("UPDATE hold SET probing_until = ?3 WHERE scope = ?1 AND name = ?2")?
+                    .execute((hold.scope, &hold.name, millis(tx.store_now + request.lease)))?;
             }
         }
     }
     Ok(leases)
 }
 
-fn claim_of(tx: &Tx<'_>, circle: &Circle, now: Timestamp, most: u32, leases: &mut Vec<Lease>) -> Result<u32, Failure> {
+fn claim_of(
+    tx: &Tx<'_>,
+    circle: &Circle,
+    request: &ClaimRequest,
+    most: u32,
+    leases: &mut Vec<Lease>,
+) -> Result<u32, Failure> {
+    let now = request.now;
+    let lease_until = millis(tx.store_now + request.lease);
     let due: Vec<(i64, Option<i64>, i64)> = tx
         .db
         .prepare_cached(
@@ -149,9 +179,10 @@ fn claim_of(tx: &Tx<'_>, circle: &Circle, now: Timestamp, most: u32, leases: &mu
         };
         tx.db
             .prepare_cached(
-                "UPDATE lane SET claimed = 1, epoch = epoch + 1, due_at = NULL, head_id = ?2 WHERE member_id = ?1",
+                "UPDATE lane SET node_id = ?3, lease_until = ?4, epoch = epoch + 1, due_at = NULL, head_id = ?2
+                 WHERE member_id = ?1",
             )?
-            .execute((lane, head.id))?;
+            .execute((lane, head.id, request.node.0, lease_until))?;
         if !sabotage::is(Sabotage::ToldAfterTheSend) {
             tx.db
                 .prepare_cached(
@@ -270,11 +301,12 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
     let freed = tx
         .db
         .prepare_cached(
-            "UPDATE lane SET claimed = 0, head_id = NULL WHERE member_id = ?1 AND epoch = ?2 AND claimed = 1",
+            "UPDATE lane SET node_id = NULL, lease_until = NULL, head_id = NULL
+             WHERE member_id = ?1 AND epoch = ?2 AND node_id IS NOT NULL",
         )?
         .execute((lane, epoch))?;
     if freed == 0 && !sabotage::is(Sabotage::SettleWithoutClaim) {
-        return Ok(false);
+        return settle_late(tx, one);
     }
     write_attempt(tx, one)?;
     let circle = &head.member.circle;
@@ -291,6 +323,7 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
                 tx.count("delivery", circle, "delivered", 1);
             }
             leave_waiting(tx, circle, "delivered", waited);
+            settle_suspect(tx, *lane, head, tx.store_now)?;
         }
         Verdict::Dead { reason } => {
             let waited = finish(tx, head.id, "dead", Some(reason), now)?;
@@ -326,13 +359,87 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
         // A probe that told nothing: another one goes soon.
         tx.db
             .prepare_cached(
-                "UPDATE hold SET probing = 0, probe_at = ?3
-                 WHERE probing = 1 AND ((scope = 'circle' AND name = ?1) OR (scope = 'merchant' AND name = ?2))",
+                "UPDATE hold SET probing_until = 0, probe_at = ?3
+                 WHERE probing_until > 0 AND ((scope = 'circle' AND name = ?1) OR (scope = 'merchant' AND name = ?2))",
             )?
             .execute((circle, &one.lease.merchant, now + PROBE_AGAIN_MS))?;
     }
     refresh(tx, *lane)?;
     Ok(true)
+}
+
+/// A try whose claim was lost. What it saw counts for nothing, but it may have arrived behind something newer: then that is told again.
+/// Says whether the claim was settled already, by the same words said twice.
+fn settle_late(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
+    let Lease { lane, epoch, head, .. } = &one.lease;
+    let again = tx
+        .db
+        .prepare_cached("SELECT 1 FROM lane WHERE member_id = ?1 AND epoch = ?2")?
+        .exists((lane, epoch))?;
+    if again {
+        return Ok(true);
+    }
+    if matches!(one.outcome, Outcome::Accepted { .. } | Outcome::Unknown { .. }) {
+        tell_again(tx, *lane, head, tx.store_now)?;
+    }
+    Ok(false)
+}
+
+/// Once what a lost lane may still say late has been overtaken by something newer, the newest is told once more.
+fn settle_suspect(tx: &Tx<'_>, lane: i64, head: &Delivery, now: Timestamp) -> Result<(), Failure> {
+    let suspect: Option<i64> = tx
+        .db
+        .prepare_cached("SELECT suspect_id FROM lane WHERE member_id = ?1 AND suspect_plate = ?2")?
+        .query_row((lane, tx.vault.plate_tag(&head.plate)), |row| row.get(0))
+        .optional()?
+        .flatten();
+    let Some(suspect) = suspect else { return Ok(()) };
+    let more = tx
+        .db
+        .prepare_cached("SELECT 1 FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?2")?
+        .exists((lane, tx.vault.plate_tag(&head.plate)))?;
+    if more {
+        return Ok(());
+    }
+    tx.db
+        .prepare_cached("UPDATE lane SET suspect_id = NULL, suspect_plate = NULL WHERE member_id = ?1")?
+        .execute([lane])?;
+    if suspect != head.id {
+        tell_again(tx, lane, head, now)?;
+    }
+    Ok(())
+}
+
+/// Tells the newest state of a car once more, unless it is on its way anyhow or the plate is not bound any more.
+fn tell_again(tx: &Tx<'_>, lane: i64, of: &Delivery, now: Timestamp) -> Result<(), Failure> {
+    let plate_tag = tx.vault.plate_tag(&of.plate);
+    let Some(newest) = record::told(tx, lane, &plate_tag)? else {
+        return Ok(());
+    };
+    let circle = &of.member.circle;
+    let waits = tx
+        .db
+        .prepare_cached(
+            "SELECT 1 FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?2 AND at >= ?3",
+        )?
+        .exists((lane, plate_tag, millis(newest.at)))?;
+    let bound = record::bound_members(tx, circle, &plate_tag)?.contains(&lane);
+    if waits || !bound {
+        return Ok(());
+    }
+    let event_id = tx
+        .db
+        .prepare_cached("SELECT event_id FROM delivery WHERE id = ?1")?
+        .query_row([of.id], |row| row.get(0))?;
+    let message = Message {
+        event_id,
+        plate: &of.plate,
+        plate_tag,
+        state: newest.state,
+        at: newest.at,
+        cause: Cause::Reassertion,
+    };
+    queue(tx, circle, lane, &message, now, now)
 }
 
 /// Whether the set-up of the account was good enough for WeChat Pay to judge the message itself.

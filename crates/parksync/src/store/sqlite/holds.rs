@@ -32,7 +32,7 @@ pub(super) fn pause(tx: &Tx<'_>, scope: Scope, name: &str, reason: &str, now: i6
         .prepare_cached(
             "INSERT INTO hold (scope, name, reason, since, probe_at) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (scope, name) DO UPDATE
-             SET reason = excluded.reason, probes = probes + 1, probe_at = excluded.probe_at, probing = 0",
+             SET reason = excluded.reason, probes = probes + 1, probe_at = excluded.probe_at, probing_until = 0",
         )?
         .execute((scope_word(scope), name, reason, now, probe_at))?;
     if known.is_none() {
@@ -73,7 +73,7 @@ pub(super) fn hold_by_hand(tx: &Tx<'_>, scope: Scope, name: &str, reason: &str, 
     tx.db
         .prepare_cached(
             "INSERT INTO hold (scope, name, reason, since) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (scope, name) DO UPDATE SET reason = excluded.reason, probe_at = NULL, probing = 0",
+             ON CONFLICT (scope, name) DO UPDATE SET reason = excluded.reason, probe_at = NULL, probing_until = 0",
         )?
         .execute((scope_word(scope), name, reason, millis(now)))?;
     if !known {
@@ -137,10 +137,10 @@ pub(super) struct HeldNow {
 }
 
 impl Holds {
-    pub(super) fn load(db: &Connection) -> Result<Self, Failure> {
+    pub(super) fn load(db: &Connection, store_now: Timestamp) -> Result<Self, Failure> {
         let rows: Vec<(String, String, Option<i64>, bool)> = db
-            .prepare_cached("SELECT scope, name, probe_at, probing FROM hold")?
-            .query_map([], |row| row.try_into())?
+            .prepare_cached("SELECT scope, name, probe_at, probing_until > ?1 FROM hold")?
+            .query_map([millis(store_now)], |row| row.try_into())?
             .collect::<Result<_, _>>()?;
         let held = rows.into_iter().map(|(scope, name, probe_at, probing)| {
             let scope = if scope == "merchant" { "merchant" } else { "circle" };

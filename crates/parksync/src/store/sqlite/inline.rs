@@ -11,7 +11,8 @@ use rusqlite::{OpenFlags, Transaction};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use super::{Ending, Job, Open, OpenError, SqliteStore, check_vault, connect, migrate, write_group};
+use super::{Ending, Job, Open, OpenError, Shared, SqliteStore, check_vault, connect, migrate, write_group};
+use crate::clock::Clock;
 use crate::store::vault::Vault;
 
 /// What becomes of the next commit.
@@ -67,11 +68,11 @@ pub(super) fn meet(
 }
 
 impl SqliteStore {
-    /// Opens a database whose jobs run on the runtime of the caller, which must have one thread.
+    /// Opens a database whose jobs run on the runtime of the caller, which must have one thread, and whose leases end by `clock`.
     ///
     /// # Errors
     /// As [`SqliteStore::open`].
-    pub fn open_inline(path: &Path, vault: Arc<Vault>) -> Result<(Self, JoinHandle<()>), OpenError> {
+    pub fn open_inline(path: &Path, vault: Arc<Vault>, clock: Clock) -> Result<(Self, JoinHandle<()>), OpenError> {
         let database = |source| OpenError::Database {
             path: path.to_owned(),
             source,
@@ -83,10 +84,14 @@ impl SqliteStore {
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(database)?;
         let (jobs, mut queue) = mpsc::channel::<Job>(super::QUEUE);
         let changed = Arc::new(Notify::new());
-        let (task_vault, task_changed) = (Arc::clone(&vault), Arc::clone(&changed));
+        let shared = Shared {
+            vault: Arc::clone(&vault),
+            clock: clock.clone(),
+            changed: Arc::clone(&changed),
+        };
         let task = tokio::spawn(async move {
             while let Some(job) = queue.recv().await {
-                write_group(&mut writer, vec![job], &task_vault, &task_changed);
+                write_group(&mut writer, vec![job], &shared);
             }
         });
         let open = Open {
@@ -98,6 +103,7 @@ impl SqliteStore {
             Self {
                 open: Some(open),
                 vault,
+                clock,
                 changed,
             },
             task,

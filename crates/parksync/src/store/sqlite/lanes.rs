@@ -26,6 +26,7 @@ pub(super) enum Cause {
     Cancellation,
     Midnight,
     Replay,
+    Reassertion,
 }
 
 impl Cause {
@@ -37,6 +38,7 @@ impl Cause {
             Self::Cancellation => "cancellation",
             Self::Midnight => "midnight",
             Self::Replay => "replay",
+            Self::Reassertion => "reassertion",
         }
     }
 }
@@ -194,7 +196,7 @@ pub(super) fn withdraw(
     }
     tx.db
         .prepare_cached(
-            "UPDATE lane SET head_id = NULL WHERE member_id = ?1 AND claimed = 0
+            "UPDATE lane SET head_id = NULL WHERE member_id = ?1 AND node_id IS NULL
                AND head_id IN (SELECT id FROM delivery WHERE id = head_id AND status = 'withdrawn')",
         )?
         .execute([member])?;
@@ -208,7 +210,7 @@ pub(super) fn refresh(tx: &Tx<'_>, member: i64) -> Result<(), Failure> {
         .prepare_cached(
             "UPDATE lane SET due_at = (SELECT not_before FROM delivery WHERE member_id = ?1 AND status = 'waiting'
                                        ORDER BY at, id LIMIT 1)
-             WHERE member_id = ?1 AND claimed = 0 AND head_id IS NULL",
+             WHERE member_id = ?1 AND node_id IS NULL AND head_id IS NULL",
         )?
         .execute([member])?;
     tx.woke.set(true);

@@ -11,7 +11,7 @@ use crate::store::vault::{Tag, Vault};
 use crate::store::{Entry, OutboxFilter, Replay, Status, Try};
 
 const COLUMNS: &str = "SELECT d.id, d.plate_sealed, d.plate_tag, d.state, d.at, d.cause, d.status, d.reason, d.tries, d.enqueued_at,
-           d.not_before, d.settled_at, m.circle, m.openid_sealed, l.claimed, l.due_at, l.head_id,
+           d.not_before, d.settled_at, m.circle, m.openid_sealed, l.node_id IS NOT NULL, l.due_at, l.head_id,
            (SELECT f.id FROM delivery f WHERE f.member_id = d.member_id AND f.status = 'waiting' ORDER BY f.at, f.id LIMIT 1),
            (SELECT coalesce(a.status || ' ' || coalesce(a.code, '') || coalesce(': ' || a.detail, ''), a.detail, a.outcome)
               FROM attempt a WHERE a.delivery_id = d.id ORDER BY a.rowid DESC LIMIT 1),

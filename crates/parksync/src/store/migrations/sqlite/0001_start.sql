@@ -63,14 +63,40 @@ CREATE INDEX event_of_record ON event (record_tag) WHERE record_tag IS NOT NULL;
 
 -- One lane per member. `due_at` is NULL while nothing waits or while a claim is out.
 CREATE TABLE lane (
-    member_id INTEGER PRIMARY KEY REFERENCES member (id),
-    circle_id INTEGER NOT NULL REFERENCES circle (id),
-    due_at    INTEGER,
-    head_id   INTEGER,                 -- the message that was tried and has to be tried again before any other
-    claimed   INTEGER NOT NULL DEFAULT 0,
-    epoch     INTEGER NOT NULL DEFAULT 0
+    member_id    INTEGER PRIMARY KEY REFERENCES member (id),
+    circle_id    INTEGER NOT NULL REFERENCES circle (id),
+    due_at       INTEGER,
+    head_id      INTEGER,              -- the message that was tried and has to be tried again before any other
+    node_id      INTEGER,              -- who has claimed it; NULL while it is free
+    lease_until  INTEGER,              -- when the claim ends, by the clock of the store
+    epoch        INTEGER NOT NULL DEFAULT 0,
+    suspect_id   INTEGER,              -- a message whose sender lost the lane: it may still arrive, late
+    suspect_plate BLOB                 -- the plate of that message
 );
 CREATE INDEX lane_due ON lane (circle_id, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX lane_claimed ON lane (lease_until) WHERE node_id IS NOT NULL;
+
+-- The processes that work on this database. `seen_at` is by the clock of the store.
+CREATE TABLE node (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    name       TEXT    NOT NULL,
+    role       TEXT    NOT NULL,       -- all, web or worker
+    version    TEXT    NOT NULL,
+    started_at INTEGER NOT NULL,
+    seen_at    INTEGER NOT NULL,
+    ahead_ms   INTEGER NOT NULL DEFAULT 0, -- its clock minus that of the store
+    in_flight  INTEGER NOT NULL DEFAULT 0,
+    sent       INTEGER NOT NULL DEFAULT 0  -- calls since it started
+);
+
+-- What all nodes know of a merchant's way to WeChat Pay.
+CREATE TABLE merchant (
+    mchid        TEXT PRIMARY KEY,
+    pace         REAL    NOT NULL DEFAULT 1, -- share of the configured rate, at `paced_at`; it grows back from there
+    paced_at     INTEGER NOT NULL DEFAULT 0,
+    shut_until   INTEGER NOT NULL DEFAULT 0,
+    backup_since INTEGER               -- since when the backup domain is used; NULL: the main one
+) WITHOUT ROWID;
 
 -- The newest state of a plate that was sent for a member, or may have been. Written before the send.
 CREATE TABLE told (
@@ -91,7 +117,7 @@ CREATE TABLE hold (
     since    INTEGER NOT NULL,
     probes   INTEGER NOT NULL DEFAULT 0,
     probe_at INTEGER,                  -- NULL: a person holds it, and only a person releases it
-    probing  INTEGER NOT NULL DEFAULT 0,
+    probing_until INTEGER NOT NULL DEFAULT 0, -- a probe is under way, and its claim ends then
     PRIMARY KEY (scope, name)
 ) WITHOUT ROWID;
 
@@ -103,7 +129,7 @@ CREATE TABLE delivery (
     plate_sealed BLOB    NOT NULL,
     state        TEXT    NOT NULL,
     at           INTEGER NOT NULL,
-    cause        TEXT    NOT NULL,     -- crossing, late-bind, correction, cancellation, midnight or replay
+    cause        TEXT    NOT NULL,     -- crossing, late-bind, correction, cancellation, midnight, replay or reassertion
     not_before   INTEGER NOT NULL,
     enqueued_at  INTEGER NOT NULL,
     status       TEXT    NOT NULL,     -- waiting, held, delivered, dead, superseded or withdrawn
