@@ -306,7 +306,8 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
         )?
         .execute((lane, epoch))?;
     if freed == 0 && !sabotage::is(Sabotage::SettleWithoutClaim) {
-        return settle_late(tx, one);
+        settle_late(tx, one)?;
+        return Ok(false);
     }
     write_attempt(tx, one)?;
     let circle = &head.member.circle;
@@ -369,20 +370,17 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
 }
 
 /// A try whose claim was lost. What it saw counts for nothing, but it may have arrived behind something newer: then that is told again.
-/// Says whether the claim was settled already, by the same words said twice.
-fn settle_late(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
+/// An outcome that was settled already, and is said twice because its commit was in doubt, changes nothing.
+fn settle_late(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
     let Lease { lane, epoch, head, .. } = &one.lease;
-    let again = tx
+    let said_twice = tx
         .db
         .prepare_cached("SELECT 1 FROM lane WHERE member_id = ?1 AND epoch = ?2")?
         .exists((lane, epoch))?;
-    if again {
-        return Ok(true);
-    }
-    if matches!(one.outcome, Outcome::Accepted { .. } | Outcome::Unknown { .. }) {
+    if !said_twice && matches!(one.outcome, Outcome::Accepted { .. } | Outcome::Unknown { .. }) {
         tell_again(tx, *lane, head, tx.store_now)?;
     }
-    Ok(false)
+    Ok(())
 }
 
 /// Once what a lost lane may still say late has been overtaken by something newer, the newest is told once more.
