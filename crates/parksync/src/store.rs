@@ -2,6 +2,8 @@
 //!
 //! Decisions come from `domain`; an adapter owns its SQL and its transactions. `web`, `delivery` and `cli` call it.
 
+mod book;
+pub mod postgres;
 pub mod sqlite;
 pub mod vault;
 mod views;

@@ -83,6 +83,57 @@ impl Outcome {
             Self::Unknown { why } | Self::NotSent { why } | Self::Unbuildable { why } => why.clone(),
         }
     }
+
+    /// In one stable word.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "accepted",
+            Self::Refused { .. } => "refused",
+            Self::Unknown { .. } => "unknown",
+            Self::NotSent { .. } => "not-sent",
+            Self::Unbuildable { .. } => "unbuildable",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// What is kept of a try. `None` when there was none.
+    #[must_use]
+    pub fn answer(&self) -> Option<Answer<'_>> {
+        let answer = |status, code, request_id, detail| Answer {
+            status,
+            code,
+            request_id,
+            detail,
+        };
+        match self {
+            Self::Accepted { request_id } => Some(answer(None, None, Some(request_id), None)),
+            Self::Refused {
+                status,
+                code,
+                message,
+                request_id,
+                ..
+            } => Some(answer(Some(*status), Some(code), Some(request_id), Some(message))),
+            Self::Unknown { why } | Self::NotSent { why } | Self::Unbuildable { why } => {
+                Some(answer(None, None, None, Some(why)))
+            }
+            Self::Expired => None,
+        }
+    }
+}
+
+/// What is kept of a try, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// HTTP status of a refusal.
+    pub status: Option<u16>,
+    /// WeChat Pay's code.
+    pub code: Option<&'a str>,
+    /// WeChat Pay's number of the call.
+    pub request_id: Option<&'a str>,
+    /// WeChat Pay's text, or what broke.
+    pub detail: Option<&'a str>,
 }
 
 /// What we do after a try.
@@ -109,6 +160,18 @@ pub enum Verdict {
         /// Why.
         reason: String,
     },
+}
+
+impl Verdict {
+    /// Whether the set-up of the account was good enough for WeChat Pay to judge the message itself.
+    #[must_use]
+    pub const fn is_judgement(&self, outcome: &Outcome) -> bool {
+        match self {
+            Self::Delivered => true,
+            Self::Dead { .. } => matches!(outcome, Outcome::Refused { .. }),
+            Self::RetryAt { .. } | Self::Hold { .. } => false,
+        }
+    }
 }
 
 /// How far an account-level refusal reaches.

@@ -1,4 +1,4 @@
-//! What every store owes the service. Each case runs against every store; today that is SQLite.
+//! What every store owes the service. Each case runs against SQLite and against PostgreSQL.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,15 @@ use parksync::domain::gate::{Direction, Read, TimeSource};
 use parksync::domain::member::{MemberKey, Openid};
 use parksync::domain::plate::Plate;
 use parksync::domain::presence::Policy;
+use parksync::store::postgres::PgStore;
 use parksync::store::sqlite::{OpenError, SqliteStore};
 use parksync::store::vault::Vault;
 use parksync::store::{
     Amend, Amended, ClaimRequest, GateEvent, Lease, NeverSent, NodeId, Recorded, Renewal, Retention, Settled, Store,
     StoreError,
 };
+
+use crate::pg;
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -87,6 +90,15 @@ async fn record(store: &dyn Store, event: GateEvent) -> Recorded {
 async fn on_every_store<F: Future<Output = ()>>(case: impl Fn(Arc<dyn Store>) -> F) {
     let folder = tempfile::tempdir().unwrap();
     case(Arc::new(open(&folder.path().join("parksync.db")).unwrap())).await;
+    case(Arc::new(open_postgres().await)).await;
+}
+
+async fn open_postgres() -> PgStore {
+    let address = pg::shared().address();
+    PgStore::migrate(&address).await.unwrap();
+    PgStore::open(&address, Arc::new(Vault::from_key_file(KEY).unwrap()))
+        .await
+        .unwrap()
 }
 
 fn open(path: &Path) -> Result<SqliteStore, OpenError> {

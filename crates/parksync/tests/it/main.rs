@@ -14,4 +14,6 @@ mod intake;
 mod kill;
 mod members;
 mod operator;
+#[path = "../support/pg.rs"]
+mod pg;
 mod rehearse;

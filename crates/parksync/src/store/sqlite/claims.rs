@@ -335,7 +335,7 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
             }
         }
         Verdict::RetryAt { at, counts } => {
-            tx.count("retry", circle, outcome_word(&one.outcome), 1);
+            tx.count("retry", circle, one.outcome.word(), 1);
             repeat(tx, *lane, head.id, millis(*at), *counts)?;
         }
         Verdict::Hold { scope, reason } => {
@@ -353,7 +353,7 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
             repeat(tx, *lane, head.id, now, false)?;
         }
     }
-    if answered(&one.verdict, &one.outcome) {
+    if one.verdict.is_judgement(&one.outcome) {
         release(tx, Scope::Circle, circle)?;
         release(tx, Scope::Merchant, &one.lease.merchant)?;
     } else if !matches!(one.verdict, Verdict::Hold { .. }) {
@@ -440,15 +440,6 @@ fn tell_again(tx: &Tx<'_>, lane: i64, of: &Delivery, now: Timestamp) -> Result<(
     queue(tx, circle, lane, &message, now, now)
 }
 
-/// Whether the set-up of the account was good enough for WeChat Pay to judge the message itself.
-fn answered(verdict: &Verdict, outcome: &Outcome) -> bool {
-    match verdict {
-        Verdict::Delivered => true,
-        Verdict::Dead { .. } => matches!(outcome, Outcome::Refused { .. }),
-        Verdict::RetryAt { .. } | Verdict::Hold { .. } => false,
-    }
-}
-
 /// Forgets a state that WeChat Pay certainly does not hold.
 fn untell(tx: &Tx<'_>, lane: i64, head: &Delivery) -> Result<(), Failure> {
     let tag = tx.vault.plate_tag(&head.plate);
@@ -491,19 +482,8 @@ fn finish(tx: &Tx<'_>, id: i64, status: &str, reason: Option<&str>, now: i64) ->
 }
 
 fn write_attempt(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
-    let (status, code, request_id, detail) = match &one.outcome {
-        Outcome::Accepted { request_id } => (None, None, Some(request_id), None),
-        Outcome::Refused {
-            status,
-            code,
-            message,
-            request_id,
-            ..
-        } => (Some(*status), Some(code), Some(request_id), Some(message)),
-        Outcome::Unknown { why } | Outcome::NotSent { why } | Outcome::Unbuildable { why } => {
-            (None, None, None, Some(why))
-        }
-        Outcome::Expired => return Ok(()),
+    let Some(answer) = one.outcome.answer() else {
+        return Ok(());
     };
     tx.db
         .prepare_cached(
@@ -514,22 +494,11 @@ fn write_attempt(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
             one.lease.head.id,
             millis(one.began_at),
             one.took_ms,
-            outcome_word(&one.outcome),
-            status,
-            code,
-            request_id,
-            detail,
+            one.outcome.word(),
+            answer.status,
+            answer.code,
+            answer.request_id,
+            answer.detail,
         ))?;
     Ok(())
-}
-
-const fn outcome_word(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Accepted { .. } => "accepted",
-        Outcome::Refused { .. } => "refused",
-        Outcome::Unknown { .. } => "unknown",
-        Outcome::NotSent { .. } => "not-sent",
-        Outcome::Unbuildable { .. } => "unbuildable",
-        Outcome::Expired => "expired",
-    }
 }

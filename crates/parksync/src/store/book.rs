@@ -1,0 +1,459 @@
+//! What a group of gate events does, worked out in memory. A store loads what is known of their cars, asks, and writes down what
+//! changed. No SQL here, no I/O.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::vault::{Tag, Vault};
+use super::{GateEvent, MEMBERS_PER_PLATE, Recorded};
+use crate::domain::gate::{Direction, TimeSource};
+use crate::domain::presence::{self, Arrival, At, Crossing, LaneView, Seen, Step, Tell, Visit};
+
+/// One gate event with everything that does not depend on what is stored.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) event: GateEvent,
+    /// When the car crossed, after a wrong clock was found out.
+    pub(super) at: Timestamp,
+    pub(super) time_source: TimeSource,
+    pub(super) plate_tag: Tag,
+    /// What makes a resend the same event.
+    pub(super) dedupe: Tag,
+    /// The key under which the sender's own record is found again.
+    pub(super) record_tag: Option<Tag>,
+}
+
+impl Prepared {
+    pub(super) fn new(vault: &Vault, event: GateEvent) -> Self {
+        let (at, time_source) = presence::trusted_time(event.read.at, event.received_at, &event.policy);
+        Self {
+            at,
+            time_source,
+            plate_tag: vault.plate_tag(&event.read.plate),
+            dedupe: dedupe_tag(vault, &event),
+            record_tag: event
+                .read
+                .record_id
+                .as_ref()
+                .map(|id| record_tag(vault, &event.circle, &event.lot, id)),
+            event,
+        }
+    }
+
+    fn car(&self) -> CarKey {
+        (self.event.circle.clone(), self.plate_tag)
+    }
+}
+
+/// What makes a resend the same event: the sender's own record, or everything it says.
+pub(super) fn dedupe_tag(vault: &Vault, event: &GateEvent) -> Tag {
+    let read = &event.read;
+    let (circle, lot) = (&*event.circle, &*event.lot);
+    let gate = event.gate.as_deref().unwrap_or_default();
+    let (state, plate) = (read.state.as_str(), read.plate.expose());
+    match &read.record_id {
+        // The plate belongs to it: a corrected plate under the same record is news.
+        Some(id) => vault.tag(&["record", circle, lot, gate, id, state, plate]),
+        None => {
+            let device = read.device.as_deref().unwrap_or_default();
+            let at = read.at.as_millisecond().to_string();
+            vault.tag(&["content", circle, lot, gate, device, state, plate, &at])
+        }
+    }
+}
+
+/// The key under which a sender's own record is found again.
+pub(super) fn record_tag(vault: &Vault, circle: &str, lot: &str, id: &str) -> Tag {
+    vault.tag(&["amend", circle, lot, id])
+}
+
+/// A car in a circle.
+pub(super) type CarKey = (String, Tag);
+
+/// What is known of one car.
+#[derive(Debug, Default)]
+pub(super) struct Car {
+    /// Its latest visits that were not cancelled, oldest first. Two are enough.
+    pub(super) visits: Vec<VisitRow>,
+    /// The members that are bound to it.
+    pub(super) listeners: Vec<Listener>,
+}
+
+/// One stay, as stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct VisitRow {
+    pub(super) id: i64,
+    pub(super) entered_lot: Option<String>,
+    pub(super) entered_at: Option<Timestamp>,
+    pub(super) left_lot: Option<String>,
+    pub(super) left_at: Option<Timestamp>,
+    pub(super) ended: Option<String>,
+    pub(super) forget_from: Option<Timestamp>,
+    pub(super) of_member: bool,
+}
+
+/// One member's lane, as far as one car is concerned.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) member: i64,
+    /// The newest state that was sent, or may have been.
+    pub(super) told: Option<At>,
+    /// Another car of the member was told as inside.
+    pub(super) other_car_inside: bool,
+    /// What waits and was never tried, in the order it came.
+    pub(super) waiting: Vec<Waits>,
+}
+
+/// A message that waits and was never tried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    pub(super) at: At,
+    pub(super) place: Place,
+}
+
+/// Where a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the store, under this id.
+    Stored(i64),
+    /// Among the [`Changes::messages`].
+    New(usize),
+}
+
+/// Everything a store has to write.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) events: Vec<NewEvent>,
+    /// Visits that are new or different, by car.
+    pub(super) visits: BTreeMap<i64, (CarKey, VisitRow)>,
+    pub(super) messages: Vec<NewMessage>,
+    /// Stored messages that are pointless now, and why.
+    pub(super) superseded: Vec<(i64, &'static str, Timestamp)>,
+    /// Lanes whose time has to be looked at again.
+    pub(super) lanes: BTreeSet<i64>,
+    pub(super) counts: Counts,
+}
+
+/// Counters to add to, by name, scope and word.
+pub(super) type Counts = BTreeMap<(&'static str, String, String), i64>;
+
+/// An event to write down.
+#[derive(Debug)]
+pub(super) struct NewEvent {
+    /// Which of the group.
+    pub(super) index: usize,
+    pub(super) id: i64,
+    pub(super) visit: Option<i64>,
+    /// A member is bound to the plate, so it may be kept, sealed.
+    pub(super) of_member: bool,
+    pub(super) recorded: Recorded,
+}
+
+/// A message to write down.
+#[derive(Debug)]
+pub(super) struct NewMessage {
+    /// Which event of the group it tells.
+    pub(super) index: usize,
+    pub(super) event_id: i64,
+    pub(super) member: i64,
+    pub(super) not_before: Timestamp,
+    pub(super) status: &'static str,
+    pub(super) reason: Option<&'static str>,
+}
+
+/// Why a message is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Crossing,
+    LateBind,
+    Correction,
+    Cancellation,
+    Midnight,
+    Replay,
+    Reassertion,
+}
+
+impl Cause {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Crossing => "crossing",
+            Self::LateBind => "late-bind",
+            Self::Correction => "correction",
+            Self::Cancellation => "cancellation",
+            Self::Midnight => "midnight",
+            Self::Replay => "replay",
+            Self::Reassertion => "reassertion",
+        }
+    }
+}
+
+/// The reason of a message that waits for a person from its beginning.
+pub(super) const HELD: &str = "an old entry that surfaced after an outage: a person decides";
+const REPLACED: &str = "a newer state of the same batch replaced it";
+const TURNED_ROUND: &str = "the car turned round before it was told";
+
+/// What is known of the cars of a group of events, and what has changed.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pub(super) cars: HashMap<CarKey, Car>,
+    /// Events that are known.
+    pub(super) seen: HashSet<Tag>,
+    /// Numbers for new rows.
+    pub(super) event_ids: std::vec::IntoIter<i64>,
+    pub(super) visit_ids: std::vec::IntoIter<i64>,
+    pub(super) changes: Changes,
+}
+
+impl Book {
+    /// Takes one event of the group in.
+    pub(super) fn record(&mut self, index: usize, one: &Prepared) -> Recorded {
+        let recorded = self.record_new(index, one);
+        let lot = &one.event.lot;
+        count(&mut self.changes.counts, "event", lot, recorded.word(), 1);
+        if one.time_source == TimeSource::Receipt {
+            count(&mut self.changes.counts, "clock", lot, "ahead", 1);
+        }
+        recorded
+    }
+
+    fn record_new(&mut self, index: usize, one: &Prepared) -> Recorded {
+        if !self.seen.insert(one.dedupe) {
+            return Recorded::Duplicate;
+        }
+        let event = &one.event;
+        let crossing = Crossing {
+            lot: &event.lot,
+            state: event.read.state,
+            at: one.at,
+        };
+        let key = one.car();
+        let car = self.cars.entry(key.clone()).or_default();
+        let of_member = !car.listeners.is_empty();
+        let mut step = None;
+        let mut visit = None;
+        if !event.policy.inner {
+            let followed = follow(car, one, crossing, &mut self.visit_ids, &mut self.changes.counts);
+            step = Some(followed);
+            if let Some(row) = car.visits.last_mut() {
+                row.of_member |= of_member;
+                visit = Some(row.id);
+            }
+            let first = car.visits.len().saturating_sub(2);
+            for row in &car.visits[first..] {
+                self.changes.visits.insert(row.id, (key.clone(), row.clone()));
+            }
+        }
+        let arrival = Arrival {
+            received_at: event.received_at,
+            replayed: event.read.replayed,
+        };
+        let tells: Vec<Tell> = match step {
+            None | Some(Step::Merged) => Vec::new(),
+            Some(_) => car
+                .listeners
+                .iter()
+                .map(|listener| presence::tell(listener.view(&event.policy), crossing, arrival, &event.policy))
+                .collect(),
+        };
+        let recorded = summary(step, of_member, &tells);
+        let event_id = self.event_ids.next().expect("there is a number for each event");
+        self.changes.events.push(NewEvent {
+            index,
+            id: event_id,
+            visit,
+            of_member,
+            recorded,
+        });
+        for (listener, tell) in car.listeners.iter_mut().zip(tells) {
+            let message = NewMessage {
+                index,
+                event_id,
+                member: listener.member,
+                not_before: event.received_at,
+                status: "waiting",
+                reason: None,
+            };
+            listener.apply(&mut self.changes, one, crossing, tell, message);
+        }
+        recorded
+    }
+}
+
+/// Moves the visit of a car and says how.
+fn follow(
+    car: &mut Car,
+    one: &Prepared,
+    crossing: Crossing<'_>,
+    visit_ids: &mut std::vec::IntoIter<i64>,
+    counts: &mut Counts,
+) -> Step {
+    let event = &one.event;
+    let known = car.last_visit();
+    let step = presence::follow(known.as_ref(), crossing, &event.policy);
+    let seen_here = (Some(crossing.lot.to_owned()), Some(crossing.at));
+    let mut opened = VisitRow::default();
+    match (step, crossing.state, car.visits.last_mut()) {
+        (Step::Merged, Direction::In, Some(last)) => last.entered_at = last.entered_at.min(Some(crossing.at)),
+        (Step::Merged, Direction::Out, Some(last)) => last.left_at = last.left_at.max(Some(crossing.at)),
+        (Step::Left, _, Some(last)) => {
+            (last.left_lot, last.left_at) = seen_here;
+            last.ended = Some("left".to_owned());
+            last.forget_from = Some(event.received_at);
+        }
+        (Step::Opened | Step::Reopened, _, last) => {
+            if step == Step::Reopened {
+                if let Some(last) = last.filter(|last| last.ended.is_none()) {
+                    last.ended = Some("no-exit-seen".to_owned());
+                    last.forget_from = Some(event.received_at);
+                }
+                count(counts, "visit", crossing.lot, "no-exit-seen", 1);
+            }
+            (opened.entered_lot, opened.entered_at) = seen_here;
+        }
+        (Step::LeftUnseen, ..) => {
+            count(counts, "visit", crossing.lot, "no-entry-seen", 1);
+            (opened.left_lot, opened.left_at) = seen_here;
+            opened.ended = Some("left".to_owned());
+            opened.forget_from = Some(event.received_at);
+        }
+        (Step::Late | Step::Merged | Step::Left, ..) => {}
+    }
+    if matches!(step, Step::Opened | Step::Reopened | Step::LeftUnseen) {
+        opened.id = visit_ids.next().expect("there is a number for each event");
+        car.visits.push(opened);
+    }
+    step
+}
+
+impl Car {
+    /// The latest visit, as decisions see it.
+    pub(super) fn last_visit(&self) -> Option<Visit> {
+        let (last, before) = self.visits.split_last()?;
+        let seen = |lot: &Option<String>, at: Option<Timestamp>| {
+            let (lot, at) = (lot.clone()?, at?);
+            Some(Seen { lot, at })
+        };
+        Some(Visit {
+            entered: seen(&last.entered_lot, last.entered_at),
+            left: seen(&last.left_lot, last.left_at),
+            before: before.last().and_then(|before| before.entered_at.max(before.left_at)),
+        })
+    }
+}
+
+impl Listener {
+    fn view(&self, policy: &presence::Policy) -> LaneView {
+        LaneView {
+            told: self.told,
+            waiting: self.newest(|_| true).map(|at| self.waiting[at].at),
+            other_car_inside: policy.one_car_is_enough && self.other_car_inside,
+        }
+    }
+
+    /// The place of the newest message that is asked for. Of equal times the later one counts.
+    fn newest(&self, wanted: impl Fn(At) -> bool) -> Option<usize> {
+        let places = self.waiting.iter().enumerate().filter(|(_, waits)| wanted(waits.at));
+        places
+            .max_by_key(|(place, waits)| (waits.at.at, *place))
+            .map(|(place, _)| place)
+    }
+
+    fn apply(
+        &mut self,
+        changes: &mut Changes,
+        one: &Prepared,
+        crossing: Crossing<'_>,
+        tell: Tell,
+        mut message: NewMessage,
+    ) {
+        let (circle, now) = (&one.event.circle, one.event.received_at);
+        let at = At {
+            state: crossing.state,
+            at: crossing.at,
+        };
+        match tell {
+            Tell::Queue {
+                not_before,
+                supersedes_older,
+            } => {
+                if supersedes_older {
+                    let (older, newer) = self.waiting.iter().partition(|waits| waits.at.at <= crossing.at);
+                    self.waiting = newer;
+                    supersede(changes, circle, older, REPLACED, now);
+                }
+                message.not_before = not_before;
+                self.waiting.push(Waits {
+                    at,
+                    place: Place::New(changes.messages.len()),
+                });
+                changes.lanes.insert(self.member);
+                changes.messages.push(message);
+                count(&mut changes.counts, "waiting", circle, "waiting", 1);
+            }
+            Tell::CancelOut => {
+                let entry = self.newest(|waits| waits.state == Direction::In && waits.at <= crossing.at);
+                let taken = entry.map(|place| self.waiting.remove(place));
+                supersede(changes, circle, taken.into_iter().collect(), TURNED_ROUND, now);
+                changes.lanes.insert(self.member);
+            }
+            Tell::Hold => {
+                message.status = "held";
+                message.reason = Some(HELD);
+                changes.messages.push(message);
+                count(&mut changes.counts, "waiting", circle, "held", 1);
+            }
+            Tell::OlderThanTold | Tell::OlderThanWaiting | Tell::OtherCarInside => {}
+        }
+    }
+}
+
+fn supersede(changes: &mut Changes, circle: &str, out: Vec<Waits>, why: &'static str, now: Timestamp) {
+    for waits in &out {
+        match waits.place {
+            Place::Stored(id) => changes.superseded.push((id, why, now)),
+            Place::New(index) => {
+                changes.messages[index].status = "superseded";
+                changes.messages[index].reason = Some(why);
+            }
+        }
+    }
+    leave_waiting(&mut changes.counts, circle, "superseded", out.len());
+}
+
+/// Counts what left the waiting ones, and how.
+pub(super) fn leave_waiting(counts: &mut Counts, circle: &str, word: &str, by: usize) {
+    if by > 0 {
+        let by = i64::try_from(by).unwrap_or(i64::MAX);
+        count(counts, "waiting", circle, "waiting", -by);
+        count(counts, "delivery", circle, word, by);
+    }
+}
+
+pub(super) fn count(counts: &mut Counts, name: &'static str, scope: &str, word: &str, by: i64) {
+    *counts.entry((name, scope.to_owned(), word.to_owned())).or_default() += by;
+}
+
+/// What to tell the sender, in one word.
+pub(super) fn summary(step: Option<Step>, has_member: bool, tells: &[Tell]) -> Recorded {
+    match step {
+        None => return Recorded::Inner,
+        Some(Step::Merged) => return Recorded::Merged,
+        Some(_) if !has_member => return Recorded::NoMember,
+        Some(_) => {}
+    }
+    let queued = tells.iter().filter(|tell| matches!(tell, Tell::Queue { .. })).count();
+    if queued > 0 {
+        return Recorded::Queued(u32::try_from(queued).unwrap_or(MEMBERS_PER_PLATE));
+    }
+    let any = |wanted: Tell| tells.contains(&wanted);
+    if any(Tell::CancelOut) {
+        Recorded::TurnedRound
+    } else if any(Tell::OtherCarInside) {
+        Recorded::OtherCarInside
+    } else if any(Tell::Hold) {
+        Recorded::Held
+    } else {
+        Recorded::History
+    }
+}

@@ -1,0 +1,368 @@
+//! The store on PostgreSQL, for several nodes that share the work.
+//!
+//! Every verb is one transaction. Gate events of all callers share commits; claims and settles come in batches. What keeps nodes apart:
+//! cars are locked first (advisory, by tag), then lanes in the order of their number, then holds, then counters. Nothing waits for a
+//! lock the other way round.
+
+mod amend;
+mod bell;
+mod claims;
+mod connect;
+mod holds;
+mod ingest;
+mod lanes;
+mod members;
+mod nodes;
+mod outbox;
+mod schema;
+mod settle;
+mod sweep;
+mod trace;
+mod tx;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use deadpool_postgres::{Object, Pool};
+use jiff::Timestamp;
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, mpsc};
+
+use super::book::Prepared;
+use super::vault::Vault;
+use super::{
+    Amend, Amended, Beat, Bound, ClaimRequest, Counter, Entry, GateEvent, Hold, Lease, Member, MerchantNews, NeverSent,
+    Node, NodeCard, NodeId, OutboxFilter, Pulse, Recorded, Renewal, Replay, Retention, Settled, Store, StoreError,
+    Swept, Traced, TracedVisit, Try, Unbound,
+};
+use crate::domain::delivery::Scope;
+use crate::domain::member::MemberKey;
+use crate::domain::plate::Plate;
+use tx::{Failure, Tx};
+
+pub use connect::{Address, OpenError};
+pub use schema::{Migrated, SCHEMA};
+
+/// Threads for the connections. The database does the work; these speak with it.
+const THREADS: usize = 2;
+/// Jobs that may wait for a writer. A sender beyond it is told to come back.
+const QUEUE: usize = 4096;
+/// How often a transaction is tried again that the database gave up for another one's sake.
+const TRIES: u32 = 5;
+
+/// A store in a PostgreSQL database.
+#[derive(Debug)]
+pub struct PgStore {
+    inner: Arc<Inner>,
+    ingest: mpsc::Sender<ingest::Job>,
+    /// Connections live on threads of their own, so that no signature keeps them waiting. `None` only while dropping.
+    runtime: Option<Runtime>,
+}
+
+/// What all tasks share.
+struct Inner {
+    pool: Pool,
+    vault: Arc<Vault>,
+    /// Counters of this process go to rows of its own.
+    shard: i64,
+    changed: Notify,
+    /// Something was written that other nodes have to hear of.
+    ring: Notify,
+    rings: AtomicBool,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").finish_non_exhaustive()
+    }
+}
+
+impl Drop for PgStore {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Inner {
+    async fn client(&self) -> Result<Object, Failure> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// A lane may be due: says so here and to the other nodes.
+    fn woke(&self) {
+        self.changed.notify_one();
+        self.rings.store(true, Ordering::Relaxed);
+        self.ring.notify_one();
+    }
+
+    /// Whether to try again after a failure. A connection that cannot write any more is given up, so that the next one finds the new
+    /// primary.
+    async fn again(&self, failure: &Failure, client: Option<Object>, tries: &mut u32) -> bool {
+        if failure.is_of_the_connection() {
+            if let Some(client) = client {
+                drop(Object::take(client));
+            }
+            self.pool.retain(|_, _| false);
+        }
+        *tries += 1;
+        if !failure.is_for_another() || *tries >= TRIES {
+            return false;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5 << *tries)).await;
+        true
+    }
+}
+
+/// Runs a step in one transaction on the store's own threads, again when the database gave it up for another one's sake.
+macro_rules! transact {
+    ($store:expr, $doing:literal, |$tx:ident| $step:expr) => {{
+        let inner = Arc::clone(&$store.inner);
+        $store
+            .on_own_threads($doing, async move {
+                let mut tries = 0;
+                loop {
+                    let mut client = inner.client().await?;
+                    let result: Result<_, Failure> = async {
+                        let $tx = Tx::begin(&mut client, &inner).await?;
+                        let value = $step.await?;
+                        $tx.commit(&inner).await?;
+                        Ok(value)
+                    }
+                    .await;
+                    match result {
+                        Ok(value) => return Ok(value),
+                        Err(failure) => {
+                            if !inner.again(&failure, Some(client), &mut tries).await {
+                                return Err(failure);
+                            }
+                        }
+                    }
+                }
+            })
+            .await
+    }};
+}
+
+impl PgStore {
+    /// Opens a database that [`PgStore::migrate`] has prepared.
+    ///
+    /// # Errors
+    /// It cannot be reached, has another schema, or was made with another vault key.
+    pub async fn open(address: &Address, vault: Arc<Vault>) -> Result<Self, OpenError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("store")
+            .enable_all()
+            .build()
+            .map_err(OpenError::Thread)?;
+        let inner = Arc::new(Inner {
+            pool: address.pool()?,
+            vault,
+            shard: shard(),
+            changed: Notify::new(),
+            ring: Notify::new(),
+            rings: AtomicBool::new(false),
+        });
+        let (ingest, queue) = mpsc::channel(QUEUE);
+        let checked = Arc::clone(&inner);
+        let ready = runtime.spawn(async move {
+            let client = checked
+                .client()
+                .await
+                .map_err(|failure| OpenError::away(failure.to_string()))?;
+            schema::check(&client).await?;
+            schema::check_vault(&client, &checked.vault).await?;
+            schema::ensure_days(&client)
+                .await
+                .map_err(|failure| OpenError::away(failure.to_string()))
+        });
+        let ready = ready
+            .await
+            .unwrap_or_else(|gone| Err(OpenError::away(gone.to_string())));
+        if let Err(error) = ready {
+            runtime.shutdown_background();
+            return Err(error);
+        }
+        ingest::start(&runtime, &inner, queue);
+        bell::start(&runtime, &inner, address);
+        Ok(Self {
+            inner,
+            ingest,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Brings a database to the schema of this program.
+    ///
+    /// # Errors
+    /// It cannot be reached, refuses, or is newer than this program.
+    pub async fn migrate(address: &Address) -> Result<Migrated, OpenError> {
+        schema::migrate(address).await
+    }
+
+    async fn on_own_threads<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let runtime = self.runtime.as_ref().expect("only dropping takes it");
+        runtime
+            .spawn(work)
+            .await
+            .map_err(|_| StoreError::Closed)?
+            .map_err(|failure| failure.told(doing))
+    }
+}
+
+/// A number that two processes hardly share. If they do, they only wait for each other.
+fn shard() -> i64 {
+    let mut bytes = [0; 2];
+    // Without randomness every process counts in the same rows, which is slower and still right.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    i64::from(u16::from_be_bytes(bytes) % 256)
+}
+
+#[async_trait]
+impl Store for PgStore {
+    async fn record(&self, events: Vec<GateEvent>, never: Vec<NeverSent>) -> Result<Vec<Recorded>, StoreError> {
+        let vault = &self.inner.vault;
+        let events = events.into_iter().map(|event| Prepared::new(vault, event)).collect();
+        ingest::offer(&self.ingest, events, never).await
+    }
+
+    async fn amend(&self, amend: Amend) -> Result<Amended, StoreError> {
+        transact!(self, "amend a record", |tx| amend::amend(&tx, &amend))
+    }
+
+    async fn bind(
+        &self,
+        member: MemberKey,
+        plates: Vec<Plate>,
+        sole: bool,
+        now: Timestamp,
+    ) -> Result<Bound, StoreError> {
+        transact!(self, "bind plates", |tx| members::bind(
+            &tx, &member, &plates, sole, now
+        ))
+    }
+
+    async fn unbind(&self, member: MemberKey, plates: Vec<Plate>, now: Timestamp) -> Result<Unbound, StoreError> {
+        transact!(self, "unbind plates", |tx| members::unbind(&tx, &member, &plates, now))
+    }
+
+    async fn members(
+        &self,
+        circle: Option<String>,
+        after: i64,
+        limit: u32,
+    ) -> Result<(Vec<Member>, Option<i64>), StoreError> {
+        transact!(self, "list members", |tx| members::list(
+            &tx,
+            circle.as_deref(),
+            after,
+            limit
+        ))
+    }
+
+    async fn set_circles(&self, circles: Vec<(String, String)>) -> Result<(), StoreError> {
+        transact!(self, "make circles known", |tx| claims::set_circles(&tx, &circles))
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Lease>, StoreError> {
+        transact!(self, "claim lanes", |tx| claims::claim(&tx, &request))
+    }
+
+    async fn settle(&self, settled: Vec<Settled>) -> Result<usize, StoreError> {
+        transact!(self, "settle deliveries", |tx| settle::settle(&tx, &settled))
+    }
+
+    async fn take_over(&self) -> Result<u32, StoreError> {
+        transact!(self, "take lanes over", |tx| claims::take_over(&tx))
+    }
+
+    async fn join(&self, card: NodeCard) -> Result<NodeId, StoreError> {
+        transact!(self, "join", |tx| nodes::join(&tx, &card))
+    }
+
+    async fn beat(&self, pulse: Pulse) -> Result<Beat, StoreError> {
+        transact!(self, "beat", |tx| nodes::beat(&tx, pulse))
+    }
+
+    async fn leave(&self, node: NodeId) -> Result<(), StoreError> {
+        transact!(self, "leave", |tx| nodes::leave(&tx, node))
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+        transact!(self, "list the nodes", |tx| nodes::nodes(&tx))
+    }
+
+    async fn share(&self, mchid: String, news: MerchantNews) -> Result<(), StoreError> {
+        transact!(self, "tell the nodes", |tx| nodes::share(&tx, &mchid, news))
+    }
+
+    async fn holds(&self) -> Result<Vec<Hold>, StoreError> {
+        transact!(self, "list the holds", |tx| holds::holds(&tx))
+    }
+
+    async fn hold(&self, scope: Scope, name: String, reason: String, now: Timestamp) -> Result<(), StoreError> {
+        transact!(self, "hold", |tx| holds::hold_by_hand(&tx, scope, &name, &reason, now))
+    }
+
+    async fn release(&self, scope: Scope, name: String) -> Result<bool, StoreError> {
+        transact!(self, "release", |tx| holds::release_by_hand(&tx, scope, &name))
+    }
+
+    async fn outbox(&self, filter: OutboxFilter) -> Result<Vec<Entry>, StoreError> {
+        transact!(self, "list the outbox", |tx| outbox::list(&tx, &filter))
+    }
+
+    async fn message(&self, id: i64) -> Result<Option<(Entry, Vec<Try>)>, StoreError> {
+        transact!(self, "look a message up", |tx| outbox::show(&tx, id))
+    }
+
+    async fn replay(&self, id: i64, force: bool, really: bool, now: Timestamp) -> Result<Replay, StoreError> {
+        transact!(self, "replay a message", |tx| outbox::replay(
+            &tx, id, force, really, now
+        ))
+    }
+
+    async fn trace(&self, of: Traced) -> Result<Vec<TracedVisit>, StoreError> {
+        transact!(self, "trace visits", |tx| trace::trace(&tx, &of))
+    }
+
+    async fn mark_stale(&self, entered_before: Timestamp, lot: String, now: Timestamp) -> Result<u32, StoreError> {
+        transact!(self, "mark stale visits", |tx| sweep::mark_stale(
+            &tx,
+            entered_before,
+            &lot,
+            now
+        ))
+    }
+
+    async fn renew(&self, renewal: Renewal) -> Result<u32, StoreError> {
+        transact!(self, "renew presence", |tx| sweep::renew(&tx, &renewal))
+    }
+
+    async fn forget(&self, retention: Retention) -> Result<Swept, StoreError> {
+        transact!(self, "forget old visits", |tx| sweep::forget(&tx, &retention))
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        transact!(self, "find the next due lane", |tx| claims::next_due(&tx))
+    }
+
+    async fn changed(&self) {
+        self.inner.changed.notified().await;
+    }
+
+    async fn heartbeat(&self, now: Timestamp) -> Result<(), StoreError> {
+        transact!(self, "write", |tx| nodes::heartbeat(&tx, now))
+    }
+
+    async fn counters(&self) -> Result<Vec<Counter>, StoreError> {
+        transact!(self, "read the counters", |tx| nodes::counters(&tx))
+    }
+}

@@ -1,0 +1,61 @@
+//! Tells the nodes of each other's commits: one connection beside the pool that listens, and rings at most a hundred times a second.
+//!
+//! A NOTIFY inside the transactions themselves would make their commits wait for each other. A bell that is not heard costs little: the
+//! workers look by themselves as well.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio_postgres::AsyncMessage;
+use tracing::debug;
+
+use super::Inner;
+use super::connect::Address;
+
+const CHANNEL: &str = "parksync_due";
+/// Commits within this time are told together.
+const GATHER: Duration = Duration::from_millis(10);
+/// How long it rests after the connection broke.
+const REST: Duration = Duration::from_secs(1);
+
+pub(super) fn start(runtime: &Runtime, inner: &Arc<Inner>, address: &Address) {
+    let (inner, address) = (Arc::clone(inner), address.clone());
+    runtime.spawn(async move {
+        loop {
+            if let Err(error) = listen(&inner, &address).await {
+                debug!(%error, "the nodes do not hear each other; next try in a second");
+            }
+            tokio::time::sleep(REST).await;
+        }
+    });
+}
+
+async fn listen(inner: &Inner, address: &Address) -> Result<(), tokio_postgres::Error> {
+    let (client, mut driver) = address.connect().await?;
+    let hear = async {
+        loop {
+            match std::future::poll_fn(|cx| driver.poll_message(cx)).await {
+                Some(Ok(AsyncMessage::Notification(_))) => inner.changed.notify_one(),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error),
+                None => return Ok(()),
+            }
+        }
+    };
+    let ring = async {
+        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        loop {
+            inner.ring.notified().await;
+            if inner.rings.swap(false, Ordering::Relaxed) {
+                client.batch_execute(&format!("NOTIFY {CHANNEL}")).await?;
+            }
+            tokio::time::sleep(GATHER).await;
+        }
+    };
+    tokio::select! {
+        ended = hear => ended,
+        ended = ring => ended,
+    }
+}

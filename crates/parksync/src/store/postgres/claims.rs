@@ -1,0 +1,332 @@
+//! Claims: lanes that are due, fairly between circles, and the heads of them, inside a transaction.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::holds::Holds;
+use super::lanes;
+use super::tx::{Args, Failure, Tx, clean, direction, millis, tag, timestamp};
+use crate::domain::delivery::Delivery;
+use crate::domain::member::MemberKey;
+use crate::store::vault::Tag;
+use crate::store::{ClaimRequest, Lease};
+
+/// Makes circles known, with the merchants that sign for them.
+pub(super) async fn set_circles(tx: &Tx<'_>, circles: &[(String, String)]) -> Result<(), Failure> {
+    let mut sorted = circles.to_vec();
+    sorted.sort();
+    for (name, merchant) in &sorted {
+        tx.execute(
+            "INSERT INTO circle (name, merchant) VALUES ($1, $2)
+             ON CONFLICT (name) DO UPDATE SET merchant = excluded.merchant WHERE circle.merchant <> excluded.merchant",
+            &[name, merchant],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Frees lanes whose claim ended. Their node may be slow instead of dead, so its message may still arrive: it is remembered.
+pub(super) async fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
+    let lanes = tx
+        .rows(
+            "WITH ended AS (SELECT member_id FROM lane WHERE node_id IS NOT NULL AND lease_until <= $1
+                            ORDER BY member_id FOR UPDATE SKIP LOCKED)
+             UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = $1, epoch = epoch + 1, suspect_id = head_id,
+                             suspect_plate = (SELECT plate_tag FROM message WHERE id = head_id)
+             FROM ended WHERE lane.member_id = ended.member_id
+             RETURNING (SELECT name FROM circle WHERE id = circle_id)",
+            &[&millis(tx.store_now)],
+        )
+        .await?;
+    for row in &lanes {
+        tx.count("retry", row.try_get(0)?, "taken-over", 1);
+    }
+    if !lanes.is_empty() {
+        tx.wake();
+    }
+    Ok(u32::try_from(lanes.len()).unwrap_or(u32::MAX))
+}
+
+/// A circle with something in its lanes.
+#[derive(Clone)]
+pub(super) struct Circle {
+    id: i64,
+    pub(super) name: String,
+    pub(super) merchant: String,
+    /// When its next lane is due.
+    due: i64,
+}
+
+/// The circles that have a lane with a time, in their order. One look into the index each, however long their lanes are.
+async fn active_circles(tx: &Tx<'_>) -> Result<Vec<Circle>, Failure> {
+    let rows = tx
+        .rows(
+            "SELECT c.id, c.name, c.merchant, l.due_at FROM circle c,
+                    LATERAL (SELECT due_at FROM lane WHERE circle_id = c.id AND due_at IS NOT NULL ORDER BY due_at LIMIT 1) l
+             ORDER BY c.id",
+            &[],
+        )
+        .await?;
+    let circle = |row: Row| {
+        Ok(Circle {
+            id: row.try_get(0)?,
+            name: row.try_get(1)?,
+            merchant: row.try_get(2)?,
+            due: row.try_get(3)?,
+        })
+    };
+    rows.into_iter().map(circle).collect()
+}
+
+/// When the next lane that may be claimed is due. A circle on hold is due when its probe is.
+pub(super) async fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Failure> {
+    let holds = Holds::load(tx).await?;
+    let mut next: Option<i64> = None;
+    for circle in active_circles(tx).await? {
+        let mut due = Some(circle.due);
+        if let Some(hold) = holds.over(&circle) {
+            due = hold
+                .probe_at
+                .filter(|_| !hold.probing)
+                .map(|probe| circle.due.max(probe));
+        }
+        next = [next, due].into_iter().flatten().min();
+    }
+    next.map(timestamp).transpose()
+}
+
+/// Takes lanes that are due, the same share for every circle; what one circle does not need, the others get.
+pub(super) async fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lease>, Failure> {
+    if request.limit == 0 {
+        return Ok(Vec::new());
+    }
+    let now = millis(request.now);
+    let mut holds = Holds::load_for_claim(tx).await?;
+    let mut circles = active_circles(tx).await?;
+    circles.retain(|circle| circle.due <= now);
+    if circles.is_empty() {
+        return Ok(Vec::new());
+    }
+    // With more circles than places, each turn begins with another one.
+    let first = usize::try_from(request.turn % circles.len() as u64).unwrap_or(0);
+    circles.rotate_left(first);
+    let mut allowed = request.allowed.clone();
+    let mut taken: Vec<Taken> = Vec::new();
+    let share = (request.limit / u32::try_from(circles.len()).unwrap_or(u32::MAX)).max(1);
+    for quota in [share, u32::MAX] {
+        let (asked, quotas) = ask(&circles, &mut allowed, &mut holds, quota, request, taken.len());
+        let more = take(tx, &asked, &quotas, &taken, now).await?;
+        for ((circle, quota), held) in asked.iter().zip(&quotas).zip(more.iter()) {
+            let unused = quota - u32::try_from(held.len()).unwrap_or(0);
+            if let Some(allowance) = allowed.get_mut(&circle.merchant) {
+                *allowance += unused;
+            }
+            if !held.is_empty() {
+                holds.probe(tx, circle, millis(tx.store_now + request.lease)).await?;
+            }
+        }
+        // Who did not get his quota has nothing more that is due.
+        let full: HashSet<i64> = asked
+            .iter()
+            .zip(&quotas)
+            .zip(&more)
+            .filter(|((_, quota), held)| held.len() == **quota as usize)
+            .map(|((circle, _), _)| circle.id)
+            .collect();
+        let rested: HashSet<i64> = asked.iter().map(|circle| circle.id).collect();
+        circles.retain(|circle| full.contains(&circle.id) || !rested.contains(&circle.id));
+        taken.extend(more.into_iter().flatten());
+    }
+    lease(tx, request, taken).await
+}
+
+/// How many lanes each circle may have in this round. What is asked for is taken off the allowances; the caller gives back what was
+/// not there.
+fn ask(
+    circles: &[Circle],
+    allowed: &mut HashMap<String, u32>,
+    holds: &mut Holds,
+    quota: u32,
+    request: &ClaimRequest,
+    taken: usize,
+) -> (Vec<Circle>, Vec<u32>) {
+    let mut left = request.limit - u32::try_from(taken).unwrap_or(request.limit).min(request.limit);
+    let (mut asked, mut quotas) = (Vec::new(), Vec::new());
+    for circle in circles {
+        let allowance = allowed.get(&circle.merchant).copied().unwrap_or(u32::MAX);
+        let mut most = quota.min(left).min(allowance);
+        if let Some(hold) = holds.over(circle) {
+            let probes = hold.probe_at.is_some_and(|at| at <= millis(request.now)) && !hold.probing;
+            most = most.min(u32::from(probes));
+        }
+        if most == 0 {
+            continue;
+        }
+        holds.asked(circle);
+        left -= most;
+        if let Some(allowance) = allowed.get_mut(&circle.merchant) {
+            *allowance -= most;
+        }
+        asked.push(circle.clone());
+        quotas.push(most);
+    }
+    (asked, quotas)
+}
+
+/// A lane that is locked for a claim.
+struct Taken {
+    circle: Circle,
+    lane: i64,
+    head: Option<i64>,
+    epoch: i64,
+}
+
+/// Locks lanes that are due and that nobody else is about to take. The lanes of each circle that was asked for.
+async fn take(
+    tx: &Tx<'_>,
+    circles: &[Circle],
+    quotas: &[u32],
+    before: &[Taken],
+    now: i64,
+) -> Result<Vec<Vec<Taken>>, Failure> {
+    let mut taken: Vec<Vec<Taken>> = circles.iter().map(|_| Vec::new()).collect();
+    if circles.is_empty() {
+        return Ok(taken);
+    }
+    let ids: Vec<i64> = circles.iter().map(|circle| circle.id).collect();
+    let quotas: Vec<i64> = quotas.iter().copied().map(i64::from).collect();
+    let ours: Vec<i64> = before.iter().map(|taken| taken.lane).collect();
+    for row in tx.rows(TAKE, &[&ids, &quotas, &now, &ours]).await? {
+        let place: i64 = row.try_get(0)?;
+        let place = usize::try_from(place - 1).unwrap_or(0);
+        taken[place].push(Taken {
+            circle: circles[place].clone(),
+            lane: row.try_get(1)?,
+            head: row.try_get(2)?,
+            epoch: row.try_get(3)?,
+        });
+    }
+    Ok(taken)
+}
+
+pub(super) const TAKE: &str = "SELECT q.n, l.member_id, l.head_id, l.epoch
+    FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY q (circle_id, quota, n),
+         LATERAL (SELECT member_id, head_id, epoch FROM lane
+                  WHERE circle_id = q.circle_id AND due_at <= $3 AND due_at IS NOT NULL AND member_id <> ALL($4::bigint[])
+                  ORDER BY due_at LIMIT q.quota FOR UPDATE SKIP LOCKED) l";
+
+/// Writes the claims down, and what they are about to tell. The heads are read after the lanes are locked: nobody changes them now.
+async fn lease(tx: &Tx<'_>, request: &ClaimRequest, taken: Vec<Taken>) -> Result<Vec<Lease>, Failure> {
+    if taken.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lanes: Vec<i64> = taken.iter().map(|taken| taken.lane).collect();
+    let heads: Vec<Option<i64>> = taken.iter().map(|taken| taken.head).collect();
+    let mut found: HashMap<i64, Row> = HashMap::new();
+    for row in tx.rows(HEADS, &[&lanes, &heads]).await? {
+        found.insert(row.try_get(0)?, row);
+    }
+    let mut leases: Vec<(Lease, Tag)> = Vec::with_capacity(taken.len());
+    for taken in taken {
+        let Some(row) = found.remove(&taken.lane) else {
+            // The head was settled in another way (withdrawn while it was to be repeated): look for the next one.
+            forget_head(tx, taken.lane).await?;
+            continue;
+        };
+        let head = match open_head(tx, &row) {
+            Err(Failure::Vault(error)) => {
+                // One message that cannot be read must not stop the others. It waits for the right key, and for a person.
+                set_aside(tx, &taken, row.try_get(1)?, &error.to_string(), request.now).await?;
+                continue;
+            }
+            head => head?,
+        };
+        leases.push((
+            Lease {
+                lane: taken.lane,
+                epoch: taken.epoch + 1,
+                merchant: taken.circle.merchant,
+                head,
+            },
+            tag(row.try_get(2)?)?,
+        ));
+    }
+    // One order for everybody who writes several rows of `told`.
+    leases.sort_by_key(|(lease, _)| lease.lane);
+    let lanes: Vec<i64> = leases.iter().map(|(lease, _)| lease.lane).collect();
+    let heads: Vec<i64> = leases.iter().map(|(lease, _)| lease.head.id).collect();
+    let tags: Vec<&[u8]> = leases.iter().map(|(_, tag)| tag.as_slice()).collect();
+    let states: Vec<&str> = leases.iter().map(|(lease, _)| lease.head.state.as_str()).collect();
+    let at: Vec<i64> = leases.iter().map(|(lease, _)| millis(lease.head.at)).collect();
+    let until = millis(tx.store_now + request.lease);
+    let claims: Args<'_> = &[&lanes, &heads, &request.node.0, &until];
+    let tells: Args<'_> = &[&lanes, &tags, &states, &at];
+    tokio::try_join!(tx.execute(CLAIM, claims), tx.execute(TELL, tells))?;
+    Ok(leases.into_iter().map(|(lease, _)| lease).collect())
+}
+
+/// The head of each lane: the message that has to be repeated, else the earliest one that waits.
+const HEADS: &str =
+    "SELECT k.lane, m.id, m.plate_tag, m.plate_sealed, m.state, m.at, m.enqueued_at, m.tries, p.circle, p.appid,
+                            p.openid_sealed
+    FROM unnest($1::bigint[], $2::bigint[]) k (lane, head),
+         LATERAL (SELECT * FROM message WHERE id = coalesce(k.head, (SELECT id FROM message WHERE member_id = k.lane
+                      AND status = 'waiting' ORDER BY at, id LIMIT 1)) AND status = 'waiting') m
+    JOIN member p ON p.id = m.member_id";
+
+const CLAIM: &str = "UPDATE lane SET node_id = $3, lease_until = $4, epoch = epoch + 1, due_at = NULL, head_id = k.head
+    FROM unnest($1::bigint[], $2::bigint[]) k (id, head) WHERE lane.member_id = k.id";
+
+const TELL: &str = "INSERT INTO told (member_id, plate_tag, state, at)
+    SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::text[], $4::bigint[])
+    ON CONFLICT (member_id, plate_tag) DO UPDATE
+    SET state = excluded.state, at = excluded.at, was_state = told.state, was_at = told.at
+    WHERE excluded.at > told.at OR (excluded.at = told.at AND excluded.state <> told.state)";
+
+fn open_head(tx: &Tx<'_>, row: &Row) -> Result<Delivery, Failure> {
+    let appid: String = row.try_get(9)?;
+    let tries: i64 = row.try_get(7)?;
+    Ok(Delivery {
+        id: row.try_get(1)?,
+        member: MemberKey {
+            circle: row.try_get(8)?,
+            appid: appid.parse().map_err(|_| Failure::Damaged("an appid is none"))?,
+            openid: tx.vault.open_openid(row.try_get(10)?)?,
+        },
+        plate: tx.vault.open_plate(row.try_get(3)?)?,
+        state: direction(row.try_get(4)?)?,
+        at: timestamp(row.try_get(5)?)?,
+        enqueued_at: timestamp(row.try_get(6)?)?,
+        tries: u32::try_from(tries).unwrap_or(u32::MAX),
+    })
+}
+
+async fn forget_head(tx: &Tx<'_>, lane: i64) -> Result<(), Failure> {
+    tx.execute("UPDATE lane SET head_id = NULL WHERE member_id = $1", &[&lane])
+        .await?;
+    lanes::refresh(tx, &[lane]).await
+}
+
+/// Puts the head of a lane aside for a person.
+async fn set_aside(tx: &Tx<'_>, taken: &Taken, id: i64, why: &str, now: Timestamp) -> Result<(), Failure> {
+    let rows = tx
+        .execute(
+            "UPDATE message SET status = 'held', reason = $2, settled_at = $3 WHERE id = $1 AND status = 'waiting'",
+            &[&id, &clean(why), &millis(now)],
+        )
+        .await?;
+    if rows > 0 {
+        let circle = &taken.circle.name;
+        tx.count("waiting", circle, "waiting", -1);
+        tx.count("waiting", circle, "held", 1);
+        tracing::error!(
+            circle.id = circle,
+            why,
+            "a message cannot be opened and waits for a person"
+        );
+    }
+    forget_head(tx, taken.lane).await
+}

@@ -1,0 +1,177 @@
+//! The processes that work on this database, what they tell each other, and the counters, inside a transaction.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::tx::{Failure, Tx, maybe_timestamp, millis, timestamp};
+use crate::limits;
+use crate::store::{Beat, Counter, MerchantNews, MerchantState, Node, NodeCard, NodeId, Pace, Pulse};
+
+/// How long a node that was not heard of is still listed.
+const LISTED: SignedDuration = SignedDuration::from_hours(24);
+
+pub(super) async fn join(tx: &Tx<'_>, card: &NodeCard) -> Result<NodeId, Failure> {
+    let rows = tx
+        .rows(
+            "INSERT INTO node (name, role, version, started_at, seen_at) VALUES ($1, $2, $3, $4, $4) RETURNING id",
+            &[&card.name, &card.role, &card.version, &millis(tx.store_now)],
+        )
+        .await?;
+    let row = rows.first().ok_or(Failure::Damaged("a node got no number"))?;
+    Ok(NodeId(row.try_get(0)?))
+}
+
+pub(super) async fn beat(tx: &Tx<'_>, pulse: Pulse) -> Result<Beat, Failure> {
+    let now = millis(tx.store_now);
+    let known = tx
+        .execute(
+            "UPDATE node SET seen_at = $2, ahead_ms = $3, in_flight = $4, sent = $5 WHERE id = $1",
+            &[
+                &pulse.node.0,
+                &now,
+                &(millis(pulse.now) - now),
+                &i64::from(pulse.in_flight),
+                &pulse.sent,
+            ],
+        )
+        .await?;
+    tx.execute(
+        "DELETE FROM node WHERE id IN (SELECT id FROM node WHERE seen_at < $1 FOR UPDATE SKIP LOCKED)",
+        &[&millis(tx.store_now - LISTED)],
+    )
+    .await?;
+    let workers = tx
+        .rows(
+            "SELECT count(*) FROM node WHERE seen_at > $1 AND role <> 'web'",
+            &[&millis(tx.store_now - limits::NODE_SILENT)],
+        )
+        .await?;
+    let workers: i64 = match workers.first() {
+        Some(row) => row.try_get(0)?,
+        None => 1,
+    };
+    let rows = tx
+        .rows(
+            "SELECT mchid, pace, paced_at, shut_until, backup_since FROM merchant",
+            &[],
+        )
+        .await?;
+    let merchants = rows.into_iter().map(|row| {
+        Ok(MerchantState {
+            mchid: row.try_get(0)?,
+            pace: Pace {
+                share: row.try_get(1)?,
+                at: timestamp(row.try_get(2)?)?,
+                shut_until: timestamp(row.try_get(3)?)?,
+            },
+            backup_since: maybe_timestamp(row.try_get(4)?)?,
+        })
+    });
+    Ok(Beat {
+        store_now: tx.store_now,
+        workers: u32::try_from(workers.max(1)).unwrap_or(u32::MAX),
+        merchants: merchants.collect::<Result<_, Failure>>()?,
+        forgotten: known == 0,
+    })
+}
+
+pub(super) async fn leave(tx: &Tx<'_>, node: NodeId) -> Result<(), Failure> {
+    let freed = tx
+        .execute(
+            "WITH mine AS (SELECT member_id FROM lane WHERE node_id = $1 ORDER BY member_id FOR UPDATE)
+             UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = $2, epoch = epoch + 1
+             FROM mine WHERE lane.member_id = mine.member_id",
+            &[&node.0, &millis(tx.store_now)],
+        )
+        .await?;
+    tx.execute("DELETE FROM node WHERE id = $1", &[&node.0]).await?;
+    if freed > 0 {
+        tx.wake();
+    }
+    Ok(())
+}
+
+pub(super) async fn nodes(tx: &Tx<'_>) -> Result<Vec<Node>, Failure> {
+    let rows = tx
+        .rows(
+            "SELECT id, name, role, version, started_at, seen_at, ahead_ms, in_flight, sent,
+                    (SELECT count(*) FROM lane WHERE node_id = node.id)
+             FROM node ORDER BY name, id",
+            &[],
+        )
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            let seen_at = timestamp(row.try_get(5)?)?;
+            let number = |place: usize| -> Result<u32, Failure> {
+                Ok(u32::try_from(row.try_get::<_, i64>(place)?).unwrap_or(u32::MAX))
+            };
+            Ok(Node {
+                id: NodeId(row.try_get(0)?),
+                name: row.try_get(1)?,
+                role: row.try_get(2)?,
+                version: row.try_get(3)?,
+                started_at: timestamp(row.try_get(4)?)?,
+                seen_at,
+                silent: tx.store_now.duration_since(seen_at),
+                ahead: SignedDuration::from_millis(row.try_get(6)?),
+                lanes: number(9)?,
+                in_flight: number(7)?,
+                sent: row.try_get(8)?,
+            })
+        })
+        .collect()
+}
+
+/// What is newer wins: two nodes may learn of one throttle.
+pub(super) async fn share(tx: &Tx<'_>, mchid: &str, news: MerchantNews) -> Result<(), Failure> {
+    match news {
+        MerchantNews::Paced(pace) => {
+            tx.execute(
+                "INSERT INTO merchant (mchid, pace, paced_at, shut_until) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (mchid) DO UPDATE
+                 SET pace = excluded.pace, paced_at = excluded.paced_at,
+                     shut_until = greatest(merchant.shut_until, excluded.shut_until)
+                 WHERE excluded.paced_at >= merchant.paced_at",
+                &[&mchid, &pace.share, &millis(pace.at), &millis(pace.shut_until)],
+            )
+            .await?;
+        }
+        MerchantNews::Domain { backup_since } => {
+            tx.execute(
+                "INSERT INTO merchant (mchid, backup_since) VALUES ($1, $2)
+                 ON CONFLICT (mchid) DO UPDATE SET backup_since = excluded.backup_since",
+                &[&mchid, &backup_since.map(millis)],
+            )
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn heartbeat(tx: &Tx<'_>, now: Timestamp) -> Result<(), Failure> {
+    tx.execute(
+        "INSERT INTO heartbeat VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET at = excluded.at",
+        &[&millis(now)],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn counters(tx: &Tx<'_>) -> Result<Vec<Counter>, Failure> {
+    let rows = tx
+        .rows(
+            "SELECT name, scope, word, sum(value)::bigint FROM counter GROUP BY name, scope, word ORDER BY name, scope, word",
+            &[],
+        )
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Counter {
+                name: row.try_get(0)?,
+                scope: row.try_get(1)?,
+                word: row.try_get(2)?,
+                value: row.try_get(3)?,
+            })
+        })
+        .collect()
+}

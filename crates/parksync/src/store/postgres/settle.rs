@@ -1,0 +1,331 @@
+//! Settles: what tries came to, in batches, inside a transaction. What went well is written together; the rest one by one.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use super::lanes::{self, Cause, Ended, NewRow};
+use super::tx::{Failure, Tx, clean, direction, millis, timestamp};
+use super::{holds, members};
+use crate::domain::delivery::{Answer, Delivery, Outcome, Scope, Verdict};
+use crate::domain::presence::At;
+use crate::store::vault::Tag;
+use crate::store::{Lease, Settled};
+
+/// How long after a probe without an answer the next one goes.
+const PROBE_AGAIN_MS: i64 = 15_000;
+
+/// A lane, as the settle finds it.
+struct Lane {
+    epoch: i64,
+    claimed: bool,
+    suspect: bool,
+}
+
+pub(super) async fn settle(tx: &Tx<'_>, settled: &[Settled]) -> Result<usize, Failure> {
+    let mut lanes = lock(tx, settled).await?;
+    let mut valid: Vec<&Settled> = Vec::with_capacity(settled.len());
+    let mut late: Vec<&Settled> = Vec::new();
+    for one in settled {
+        match lanes.get_mut(&one.lease.lane) {
+            Some(lane) if lane.epoch == one.lease.epoch && lane.claimed => {
+                lane.claimed = false;
+                valid.push(one);
+            }
+            // An outcome that was settled already, and is said twice because its commit was in doubt, changes nothing.
+            Some(lane) if lane.epoch == one.lease.epoch => {}
+            _ => late.push(one),
+        }
+    }
+    let lost = settled.len() - valid.len();
+    write_attempts(tx, &valid).await?;
+    deliver(tx, &valid).await?;
+    kill(tx, &valid).await?;
+    let ids: Vec<i64> = valid.iter().map(|one| one.lease.lane).collect();
+    tx.execute(FREE, &[&ids]).await?;
+    tx.wake();
+    repeat(tx, &valid).await?;
+    judge_holds(tx, &valid).await?;
+    for one in &valid {
+        let suspect = lanes.get(&one.lease.lane).is_some_and(|lane| lane.suspect);
+        if suspect && matches!(one.verdict, Verdict::Delivered) {
+            settle_suspect(tx, one.lease.lane, &one.lease.head).await?;
+        }
+    }
+    for one in late {
+        // What it saw counts for nothing, but it may have arrived behind something newer: then that is told again.
+        if matches!(one.outcome, Outcome::Accepted { .. } | Outcome::Unknown { .. }) {
+            tell_again(tx, one.lease.lane, &one.lease.head).await?;
+        }
+    }
+    Ok(lost)
+}
+
+/// Lanes that were claimed are free now, and due when their next message is.
+const FREE: &str = "UPDATE lane SET node_id = NULL, lease_until = NULL, head_id = NULL,
+           due_at = (SELECT m.not_before FROM message m
+                     WHERE m.member_id = lane.member_id AND m.status = 'waiting' ORDER BY m.at, m.id LIMIT 1)
+    WHERE member_id = ANY($1::bigint[])";
+
+async fn lock(tx: &Tx<'_>, settled: &[Settled]) -> Result<HashMap<i64, Lane>, Failure> {
+    let ids: Vec<i64> = settled.iter().map(|one| one.lease.lane).collect();
+    let rows = tx
+        .rows(
+            "SELECT member_id, epoch, node_id IS NOT NULL, suspect_id IS NOT NULL FROM lane WHERE member_id = ANY($1::bigint[])
+             ORDER BY member_id FOR UPDATE",
+            &[&ids],
+        )
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            let lane = Lane {
+                epoch: row.try_get(1)?,
+                claimed: row.try_get(2)?,
+                suspect: row.try_get(3)?,
+            };
+            Ok((row.try_get(0)?, lane))
+        })
+        .collect()
+}
+
+fn ended_at(one: &Settled) -> i64 {
+    millis(one.began_at) + one.took_ms
+}
+
+async fn deliver(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
+    let delivered = || valid.iter().filter(|one| matches!(one.verdict, Verdict::Delivered));
+    let ended: Vec<Ended> = delivered()
+        .map(|one| Ended {
+            id: one.lease.head.id,
+            status: "delivered",
+            reason: None,
+            tried: true,
+            at: ended_at(one),
+        })
+        .collect();
+    let waited = lanes::end(tx, &ended).await?;
+    for one in delivered() {
+        let Lease { head, .. } = &one.lease;
+        let circle = &head.member.circle;
+        if waited.contains(&head.id) {
+            tx.leave_waiting(circle, "delivered", 1);
+            continue;
+        }
+        // Withdrawn while it was in flight: it reached WeChat Pay all the same, so say so.
+        let rows = tx
+            .execute(
+                "UPDATE delivery SET status = 'delivered', settled_at = $2 WHERE id = $1 AND status = 'withdrawn'",
+                &[&head.id, &ended_at(one)],
+            )
+            .await?;
+        if rows > 0 {
+            tx.count("delivery", circle, "withdrawn", -1);
+            tx.count("delivery", circle, "delivered", 1);
+        }
+    }
+    Ok(())
+}
+
+async fn kill(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
+    for one in valid {
+        let Verdict::Dead { reason } = &one.verdict else {
+            continue;
+        };
+        let Lease { lane, head, .. } = &one.lease;
+        let rows = tx
+            .execute(
+                "UPDATE message SET status = 'dead', reason = $2, settled_at = $3, tries = tries + 1
+                 WHERE id = $1 AND status = 'waiting'",
+                &[&head.id, &clean(reason), &ended_at(one)],
+            )
+            .await?;
+        tx.leave_waiting(&head.member.circle, "dead", usize::try_from(rows).unwrap_or(0));
+        // A first try that was refused never became news: what was told before stands.
+        if head.tries == 0 && !matches!(one.outcome, Outcome::Unknown { .. }) {
+            untell(tx, *lane, head).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn untell(tx: &Tx<'_>, lane: i64, head: &Delivery) -> Result<(), Failure> {
+    let tag = tx.vault.plate_tag(&head.plate);
+    let (at, state) = (millis(head.at), head.state.as_str());
+    tx.execute(
+        "DELETE FROM told WHERE member_id = $1 AND plate_tag = $2 AND at = $3 AND state = $4 AND was_at IS NULL",
+        &[&lane, &tag.as_slice(), &at, &state],
+    )
+    .await?;
+    tx.execute(
+        "UPDATE told SET state = was_state, at = was_at, was_state = NULL, was_at = NULL
+         WHERE member_id = $1 AND plate_tag = $2 AND at = $3 AND state = $4 AND was_at IS NOT NULL",
+        &[&lane, &tag.as_slice(), &at, &state],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Messages that have to be tried again, before any other of their lanes.
+async fn repeat(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
+    let (mut ids, mut lanes, mut counts, mut due) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for one in valid {
+        let circle = &one.lease.head.member.circle;
+        let (word, at, counted) = match &one.verdict {
+            Verdict::RetryAt { at, counts } => (one.outcome.word(), millis(*at), *counts),
+            // Due at once, and the head again: it is the next probe.
+            Verdict::Hold { .. } => ("hold", ended_at(one), false),
+            Verdict::Delivered | Verdict::Dead { .. } => continue,
+        };
+        tx.count("retry", circle, word, 1);
+        ids.push(one.lease.head.id);
+        lanes.push(one.lease.lane);
+        counts.push(i64::from(counted));
+        due.push(at);
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    tx.execute(
+        "WITH k AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS k (id, lane, counts, due)),
+              again AS (UPDATE message m SET tries = m.tries + k.counts FROM k WHERE m.id = k.id AND m.status = 'waiting'
+                        RETURNING k.id, k.lane, k.due)
+         UPDATE lane SET head_id = again.id, due_at = again.due FROM again WHERE lane.member_id = again.lane",
+        &[&ids, &lanes, &counts, &due],
+    )
+    .await?;
+    Ok(())
+}
+
+/// What the outcomes mean for what pauses.
+async fn judge_holds(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
+    let refused = valid.iter().any(|one| matches!(one.verdict, Verdict::Hold { .. }));
+    if !refused && !holds::any(tx).await? {
+        return Ok(());
+    }
+    holds::lock(tx).await?;
+    for one in valid {
+        let (circle, merchant) = (&one.lease.head.member.circle, &one.lease.merchant);
+        if let Verdict::Hold { scope, reason } = &one.verdict {
+            let name = match scope {
+                Scope::Circle => {
+                    // Its signature was good enough to be told what is wrong with the circle.
+                    holds::release(tx, Scope::Merchant, merchant).await?;
+                    circle
+                }
+                Scope::Merchant => merchant,
+            };
+            holds::pause(tx, *scope, name, reason, ended_at(one)).await?;
+        } else if one.verdict.is_judgement(&one.outcome) {
+            holds::release(tx, Scope::Circle, circle).await?;
+            holds::release(tx, Scope::Merchant, merchant).await?;
+        } else {
+            holds::probe_again(tx, circle, merchant, ended_at(one) + PROBE_AGAIN_MS).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn write_attempts(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
+    let rows: Vec<(&Settled, Answer<'_>)> = valid
+        .iter()
+        .filter_map(|one| Some((*one, one.outcome.answer()?)))
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = rows.iter().map(|(one, _)| one.lease.head.id).collect();
+    let began: Vec<i64> = rows.iter().map(|(one, _)| millis(one.began_at)).collect();
+    let took: Vec<i64> = rows.iter().map(|(one, _)| one.took_ms).collect();
+    let outcomes: Vec<&str> = rows.iter().map(|(one, _)| one.outcome.word()).collect();
+    let status: Vec<Option<i64>> = rows.iter().map(|(_, row)| row.status.map(i64::from)).collect();
+    let text = |value: Option<&str>| value.map(clean);
+    let codes: Vec<Option<String>> = rows.iter().map(|(_, row)| text(row.code)).collect();
+    let request_ids: Vec<Option<String>> = rows.iter().map(|(_, row)| text(row.request_id)).collect();
+    let details: Vec<Option<String>> = rows.iter().map(|(_, row)| text(row.detail)).collect();
+    tx.execute(
+        "INSERT INTO attempt (delivery_id, began_at, took_ms, outcome, status, code, request_id, detail)
+         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[])",
+        &[&ids, &began, &took, &outcomes, &status, &codes, &request_ids, &details],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Once what a lost lane may still say late has been overtaken by something newer, the newest is told once more.
+async fn settle_suspect(tx: &Tx<'_>, lane: i64, head: &Delivery) -> Result<(), Failure> {
+    let tag = tx.vault.plate_tag(&head.plate);
+    let row = tx
+        .row(
+            "SELECT suspect_id FROM lane WHERE member_id = $1 AND suspect_plate = $2
+               AND NOT EXISTS (SELECT FROM message WHERE member_id = $1 AND status = 'waiting' AND plate_tag = $2)",
+            &[&lane, &tag.as_slice()],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(()) };
+    let suspect: Option<i64> = row.try_get(0)?;
+    let Some(suspect) = suspect else { return Ok(()) };
+    tx.execute(
+        "UPDATE lane SET suspect_id = NULL, suspect_plate = NULL WHERE member_id = $1",
+        &[&lane],
+    )
+    .await?;
+    if suspect != head.id {
+        tell_again(tx, lane, head).await?;
+    }
+    Ok(())
+}
+
+/// Tells the newest state of a car once more, unless it is on its way anyhow or the plate is not bound any more.
+async fn tell_again(tx: &Tx<'_>, lane: i64, of: &Delivery) -> Result<(), Failure> {
+    let plate_tag = tx.vault.plate_tag(&of.plate);
+    let Some(newest) = told(tx, lane, &plate_tag).await? else {
+        return Ok(());
+    };
+    let waits = tx
+        .exists(
+            "SELECT FROM message WHERE member_id = $1 AND status = 'waiting' AND plate_tag = $2 AND at >= $3 LIMIT 1",
+            &[&lane, &plate_tag.as_slice(), &millis(newest.at)],
+        )
+        .await?;
+    let circle = &of.member.circle;
+    if waits || !members::is_bound(tx, circle, &plate_tag, lane).await? {
+        return Ok(());
+    }
+    let event = tx
+        .row(
+            "SELECT event_id FROM message WHERE id = $1 UNION ALL SELECT event_id FROM delivery WHERE id = $1 LIMIT 1",
+            &[&of.id],
+        )
+        .await?;
+    let Some(event) = event else { return Ok(()) };
+    let row = NewRow {
+        member: lane,
+        event_id: event.try_get(0)?,
+        plate: &of.plate,
+        plate_tag,
+        state: newest.state,
+        at: newest.at,
+        cause: Cause::Reassertion,
+        not_before: tx.store_now,
+        now: tx.store_now,
+        status: "waiting",
+        reason: None,
+    };
+    lanes::queue(tx, circle, row).await
+}
+
+/// The newest state of a plate that was sent for a member, or may have been.
+pub(super) async fn told(tx: &Tx<'_>, member: i64, plate_tag: &Tag) -> Result<Option<At>, Failure> {
+    let row = tx
+        .row(
+            "SELECT state, at FROM told WHERE member_id = $1 AND plate_tag = $2",
+            &[&member, &plate_tag.as_slice()],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let at: Timestamp = timestamp(row.try_get(1)?)?;
+    Ok(Some(At {
+        state: direction(row.try_get(0)?)?,
+        at,
+    }))
+}
