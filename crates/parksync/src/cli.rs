@@ -135,7 +135,7 @@ enum Command {
     /// Play your own gates' events from a file against the sandbox, and check where every member's car ends
     Rehearse(crate::rehearse::RehearseArgs),
     /// Run the service: gate events in, WeChat Pay calls out
-    Serve,
+    Serve(serve::ServeArgs),
     /// Tell WeChat Pay one state directly, to try out credentials
     Send(send::SendArgs),
     /// Look after members and their plates
@@ -200,8 +200,8 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
     match arguments.command {
         Command::Demo(demo) => runtime()?.block_on(crate::demo::run(&demo)),
         Command::Rehearse(rehearse) => runtime()?.block_on(crate::rehearse::run(&rehearse)),
-        Command::Serve => {
-            let config = load(&path)?;
+        Command::Serve(serve) => {
+            let config = load_with(&path, serve.settings())?;
             start_log(&config.log.level, config.log.format);
             runtime()?.block_on(serve::run(&config))
         }
@@ -246,7 +246,12 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
 }
 
 fn load(path: &std::path::Path) -> Result<Config, Failure> {
-    crate::config::load(path, environment()).map_err(|error| {
+    load_with(path, None)
+}
+
+/// Loads the settings; what the command line says wins.
+fn load_with(path: &std::path::Path, said: Option<(String, String)>) -> Result<Config, Failure> {
+    crate::config::load(path, environment().chain(said)).map_err(|error| {
         let missing =
             matches!(&error, ConfigError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
         let failure = Failure::new(Exit::Configuration, error.to_string());

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::domain::lease::Look;
+
 /// Measures how long something takes, in real time.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
@@ -36,11 +38,17 @@ enum Source {
     System,
     ByHand(watch::Sender<Timestamp>),
     #[cfg(feature = "sabotage")]
-    Runtime(
-        Timestamp,
-        tokio::time::Instant,
-        std::sync::Arc<std::sync::atomic::AtomicI64>,
-    ),
+    Runtime(Timestamp, tokio::time::Instant, Wrong),
+}
+
+/// How wrong the clocks of a simulated machine are.
+#[cfg(feature = "sabotage")]
+#[derive(Clone, Debug, Default)]
+pub struct Wrong {
+    /// How far its time of day is ahead, in milliseconds.
+    pub ahead_ms: std::sync::Arc<std::sync::atomic::AtomicI64>,
+    /// How long its steady clock stood still, in milliseconds.
+    pub stood_ms: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Clock {
@@ -56,11 +64,33 @@ impl Clock {
         Self(Source::ByHand(watch::Sender::new(start)))
     }
 
-    /// A clock that follows the runtime's own time, which a simulation lets pass at will, and that can be set wrong.
+    /// A clock that follows the runtime's own time, which a simulation lets pass at will, and that can be wrong.
     #[cfg(feature = "sabotage")]
     #[must_use]
-    pub fn of_runtime(origin: Timestamp, jumped_ms: std::sync::Arc<std::sync::atomic::AtomicI64>) -> Self {
-        Self(Source::Runtime(origin, tokio::time::Instant::now(), jumped_ms))
+    pub fn of_runtime(origin: Timestamp, since: tokio::time::Instant, wrong: Wrong) -> Self {
+        Self(Source::Runtime(origin, since, wrong))
+    }
+
+    /// Both clocks of the machine, whatever time the service is told: claims end in real time.
+    ///
+    /// The steady one is CLOCK_BOOTTIME where there is one: it also counts the time that a machine, or a virtual one, was suspended.
+    /// CLOCK_MONOTONIC, which tokio's timers and `Instant` follow, does not: after a sleep of the machine they would believe a claim to
+    /// be younger than it is. A virtual machine that its host stopped without a word has lost both; then the time of day, once it is set
+    /// right, or the clock of the store shows the gap (`domain::lease`).
+    #[must_use]
+    pub fn look(&self) -> Look {
+        #[cfg(feature = "sabotage")]
+        if let Source::Runtime(_, since, wrong) = &self.0 {
+            let stood = Duration::from_millis(wrong.stood_ms.load(std::sync::atomic::Ordering::Relaxed));
+            return Look {
+                steady: since.elapsed().saturating_sub(stood),
+                wall: self.now(),
+            };
+        }
+        Look {
+            steady: steady(),
+            wall: Timestamp::now(),
+        }
     }
 
     /// The time now, in whole milliseconds: what the store keeps.
@@ -70,9 +100,9 @@ impl Clock {
             Source::System => Timestamp::now(),
             Source::ByHand(time) => *time.borrow(),
             #[cfg(feature = "sabotage")]
-            Source::Runtime(origin, since, jumped) => {
-                let jumped = jiff::SignedDuration::from_millis(jumped.load(std::sync::atomic::Ordering::Relaxed));
-                *origin + since.elapsed() + jumped
+            Source::Runtime(origin, since, wrong) => {
+                let ahead = wrong.ahead_ms.load(std::sync::atomic::Ordering::Relaxed);
+                *origin + since.elapsed() + jiff::SignedDuration::from_millis(ahead)
             }
         };
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
@@ -108,4 +138,17 @@ impl Clock {
             }
         }
     }
+}
+
+fn steady() -> Duration {
+    #[cfg(target_os = "linux")]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(CLOCK);
+    // Neither is ever negative.
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }

@@ -206,6 +206,12 @@ fn problems(config: &Config) -> Vec<String> {
     if config.delivery.request_timeout_ms < config.delivery.connect_timeout_ms {
         say("delivery.request_timeout_ms is shorter than delivery.connect_timeout_ms".to_owned());
     }
+    if config.store.url.is_empty() && config.node.role != NodeRole::All {
+        say(format!(
+            "node.role is \"{}\": with an SQLite file there is one node, and it does all; several nodes need PostgreSQL, see store.url",
+            config.node.role.as_str()
+        ));
+    }
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.level) {
         say(format!("log.level: {error}"));
     }
@@ -289,6 +295,18 @@ mod tests {
         assert_eq!(config.delivery.max_in_flight, 9);
         assert_eq!(config.delivery.request_timeout_ms, 5000);
         assert_eq!(config.delivery.connect_timeout_ms, 3000);
+    }
+
+    #[test]
+    fn a_node_with_an_sqlite_file_does_all() {
+        let error = load_text(VAULT, &[("PARKSYNC__NODE__ROLE", "web")])
+            .unwrap_err()
+            .to_string();
+
+        assert!(
+            error.contains("node.role is \"web\"") && error.contains("store.url"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub mod clockwatch;
 pub mod delivery;
 pub mod gate;
+pub mod lease;
 pub mod member;
 pub mod plate;
 pub mod presence;

@@ -44,6 +44,10 @@ pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(12);
 pub const BEAT: Duration = Duration::from_secs(1);
 /// A node that was not heard of for so long does not count as one that delivers.
 pub const NODE_SILENT: SignedDuration = SignedDuration::from_secs(5);
+/// A node whose clocks show a longer gap than this between two looks stood still: all its claims count as lost. It looks once a beat.
+pub const FROZEN_AFTER: Duration = Duration::from_secs(2);
+/// How long a command watches the nodes to see how many calls they make a second: each is heard of at least once meanwhile.
+pub const NODE_WATCH: Duration = Duration::from_millis(2_200);
 /// How long the worker rests at most before it looks at the store again: the command line may have written.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a stop tries to write down what the last calls came to.
@@ -58,5 +62,10 @@ const _: () = assert!(RETRY_AFTER.as_secs() < REQUEST_DEADLINE.as_secs());
 const _: () = assert!(GATE_BODY_BYTES / 1024 < BODIES_KIB as usize);
 // A node must never still be sending when its claim ends.
 const _: () = assert!(REQUEST_TIMEOUT_MAX.as_secs() + LEASE_MARGIN.as_secs() < LEASE.as_secs() as u64);
+// A gap that is too short to be noticed fits into the margin.
+const _: () =
+    assert!(FROZEN_AFTER.as_millis() <= LEASE_MARGIN.as_millis() && BEAT.as_millis() < FROZEN_AFTER.as_millis());
+// A word of the store outlasts beats that are late.
+const _: () = assert!(NODE_SILENT.as_secs() as u64 > 2 * BEAT.as_secs());
 // Take-over within 20 s: the claim ends, and the others look for it.
 const _: () = assert!(LEASE.as_secs() as u64 + 2 * BEAT.as_secs() <= 20);

@@ -55,11 +55,37 @@ pub enum Sabotage {
     ClaimsSurviveARestart,
     /// A message past its time to live is sent.
     TimeToLiveIgnored,
+    /// A settle counts under any claim of the lane, also somebody else's.
+    EpochIgnored,
+    /// A take-over does not count the epoch up.
+    EpochNotCounted,
+    /// A lane may be claimed although another node has it.
+    ClaimedTwice,
+    /// Lanes are taken over before their claims have ended.
+    TakenOverEarly,
+    /// Lanes of dead nodes are never taken over.
+    NeverTakenOver,
+    /// A node believes that its claims are good for longer than they are.
+    LeaseThoughtLonger,
+    /// What is left of a claim is not looked at before a send.
+    LeaseUnchecked,
+    /// A process that stood still goes on as if nothing had been.
+    FreezeUnnoticed,
+    /// After a take-over the lane's last state is not told again.
+    NoReassertion,
+    /// A throttle is known to the node alone that saw it.
+    ThrottleNotShared,
+    /// Each node takes the whole rate of a merchant.
+    RateNotDivided,
+    /// Each node probes a hold by itself.
+    EachNodeProbes,
+    /// A node that leaves keeps the lanes that it holds.
+    LeavingKeepsLanes,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 37] = [
         Self::AcknowledgeBeforeCommit,
         Self::NoDedupe,
         Self::NoMerge,
@@ -84,6 +110,19 @@ impl Sabotage {
         Self::ThrottleIgnored,
         Self::ClaimsSurviveARestart,
         Self::TimeToLiveIgnored,
+        Self::EpochIgnored,
+        Self::EpochNotCounted,
+        Self::ClaimedTwice,
+        Self::TakenOverEarly,
+        Self::NeverTakenOver,
+        Self::LeaseThoughtLonger,
+        Self::LeaseUnchecked,
+        Self::FreezeUnnoticed,
+        Self::NoReassertion,
+        Self::ThrottleNotShared,
+        Self::RateNotDivided,
+        Self::EachNodeProbes,
+        Self::LeavingKeepsLanes,
     ];
 }
 

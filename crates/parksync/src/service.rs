@@ -17,15 +17,18 @@ use tracing::info;
 use wechatpay::{ApiV3Key, Chain, Client, Merchant, MerchantKey, Platform, PlatformKeys};
 
 use crate::clock::Clock;
+use crate::config::NodeRole;
 use crate::config::{self, Config};
-use crate::delivery::courier::{Road, WechatCourier};
+use crate::delivery::courier::{Courier, Road, WechatCourier};
 use crate::delivery::janitor::{Janitor, LotRules};
-use crate::delivery::worker::{Rates, Worker, jitter};
+use crate::delivery::node::{self, Node};
+use crate::delivery::rates::Rates;
+use crate::delivery::worker::{Worker, jitter};
 use crate::ingest::Source;
 use crate::limits;
 use crate::store::sqlite::{OpenError, ServeLock, SqliteStore};
 use crate::store::vault::Vault;
-use crate::store::{NodeCard, Store};
+use crate::store::{NodeCard, Store, StoreError};
 use crate::web::pressure::{self, Pressure};
 use crate::web::{self, Access, Gate, Lot, Site, Web};
 
@@ -60,79 +63,74 @@ pub enum StartError {
 }
 
 /// A running service.
-#[derive(Debug)]
 pub struct Service {
     address: SocketAddr,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     stop_web: CancellationToken,
-    stop_worker: CancellationToken,
+    stop_work: CancellationToken,
     web: tokio::task::JoinHandle<()>,
-    worker: JoinHandle<()>,
-    worker_ended: CancellationToken,
-    _lock: ServeLock,
+    work: Work,
+    /// Cancelled when the deliveries have ended.
+    work_ended: CancellationToken,
+    _lock: Option<ServeLock>,
+}
+
+/// What a node does beside answering requests.
+enum Work {
+    /// It delivers, on threads of its own.
+    Delivers(JoinHandle<()>),
+    /// It only says that it is there.
+    Beats(tokio::task::JoinHandle<()>),
 }
 
 impl Service {
-    /// Starts everything: store, worker, web.
+    /// Starts everything that the role of this node asks for: store, worker, web.
     ///
     /// # Errors
     /// A key, the database or the port cannot be used.
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let role = config.node.role;
         let courier = WechatCourier::new(roads(config)?);
         let access = access(config)?;
-        let store = Arc::new(SqliteStore::open(&config.store.path, Arc::new(vault(config)?))?);
-        let lock = store.serve(&config.store.path).await?;
+        let (store, lock) = open(config).await?;
         let circles = config
             .circle
             .iter()
             .map(|circle| (circle.id.clone(), circle.merchant.clone()));
-        store
-            .set_circles(circles.collect())
-            .await
-            .map_err(|error| StartError::Circles(error.to_string()))?;
-        let listener = TcpListener::bind(config.server.listen)
-            .await
-            .map_err(|source| StartError::Listen {
-                address: config.server.listen,
-                source,
-            })?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen {
+        let unusable = |error: StoreError| StartError::Circles(error.to_string());
+        store.set_circles(circles.collect()).await.map_err(unusable)?;
+        let listen = |source| StartError::Listen {
             address: config.server.listen,
             source,
-        })?;
-        let node = store
-            .join(NodeCard {
-                name: config.node.name(),
-                role: config.node.role.as_str(),
-                version: env!("CARGO_PKG_VERSION"),
-            })
-            .await
-            .map_err(|error| StartError::Circles(error.to_string()))?;
-        let worker = Worker {
-            node,
-            store: store.clone(),
-            courier: Arc::new(courier),
-            clock: clock.clone(),
-            policy: config.delivery.retry_policy(),
-            max_in_flight: config.delivery.max_in_flight,
-            rates: Rates::new(
-                config.merchant.iter().map(|merchant| merchant.mchid.clone()),
-                config.delivery.calls_per_second,
-                clock.now(),
-            ),
-            look_again: limits::LOOK_AGAIN,
-            jitter,
         };
-        let janitor = Janitor {
-            store: store.clone(),
-            clock: clock.clone(),
-            lots: config.lot.iter().map(|lot| lot_rules(config, lot)).collect(),
-            strangers: SignedDuration::from_hours(config.retention.strangers_h.into()),
-            visits: SignedDuration::from_hours(i64::from(config.retention.visits_d) * 24),
+        let listener = TcpListener::bind(config.server.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let courier: Option<Arc<dyn Courier>> = match role {
+            NodeRole::All | NodeRole::Worker => Some(Arc::new(courier)),
+            NodeRole::Web => None,
         };
-        let (stop_web, stop_worker) = (CancellationToken::new(), CancellationToken::new());
-        let worker_ended = CancellationToken::new();
-        let worker = run_worker(worker, janitor, stop_worker.clone(), worker_ended.clone().drop_guard())?;
+        let node = Node::join(parts(config, store.clone(), courier.clone(), clock.clone()));
+        let node = Arc::new(node.await.map_err(unusable)?);
+        let (stop_web, stop_work) = (CancellationToken::new(), CancellationToken::new());
+        let work_ended = CancellationToken::new();
+        let work = match courier {
+            Some(courier) => {
+                let worker = Worker {
+                    node,
+                    store: store.clone(),
+                    courier,
+                    clock: clock.clone(),
+                    policy: config.delivery.retry_policy(),
+                    max_in_flight: config.delivery.max_in_flight,
+                    look_again: limits::LOOK_AGAIN,
+                    jitter,
+                };
+                let janitor = janitor(config, store.clone(), clock.clone());
+                let ended = work_ended.clone().drop_guard();
+                Work::Delivers(run_worker(worker, janitor, stop_work.clone(), ended)?)
+            }
+            None => Work::Beats(tokio::spawn(beat(node, stop_work.clone()))),
+        };
         let watched = Arc::new(Pressure::default());
         let bounds = pressure::Bounds {
             waiting: config.limits.waiting,
@@ -141,7 +139,7 @@ impl Service {
             free_percent: config.limits.free_disk_percent,
         };
         tokio::spawn(Arc::clone(&watched).watch(store.clone(), bounds, stop_web.clone()));
-        let router = web::router(Web {
+        let web = Web {
             store: store.clone(),
             clock,
             access: Arc::new(access),
@@ -150,17 +148,21 @@ impl Service {
             bounds: Arc::default(),
             refused: Arc::default(),
             clocks: Arc::default(),
-        });
+        };
+        let router = match role {
+            NodeRole::All | NodeRole::Web => web::router(web),
+            NodeRole::Worker => web::router_of_worker(web),
+        };
         let web = tokio::spawn(listener::serve(listener, router, stop_web.clone()));
-        info!(%address, "parksync serves");
+        info!(%address, role = role.as_str(), "parksync serves");
         Ok(Self {
             address,
             store,
             stop_web,
-            stop_worker,
+            stop_work,
             web,
-            worker,
-            worker_ended,
+            work,
+            work_ended,
             _lock: lock,
         })
     }
@@ -179,7 +181,7 @@ impl Service {
 
     /// Returns when the deliveries have ended although nobody stopped them. That is a fault, and the process should be restarted.
     pub async fn broken(&self) {
-        self.worker_ended.cancelled().await;
+        self.work_ended.cancelled().await;
     }
 
     /// Stops: first no new requests, then no new calls; what is under way finishes and is written down.
@@ -187,10 +189,56 @@ impl Service {
         self.stop_web.cancel();
         // A panic in there was logged by its own thread; stopping goes on.
         let _ = self.web.await;
-        self.stop_worker.cancel();
-        let worker = self.worker;
-        let _ = tokio::task::spawn_blocking(move || worker.join()).await;
+        self.stop_work.cancel();
+        match self.work {
+            Work::Delivers(worker) => drop(tokio::task::spawn_blocking(move || worker.join()).await),
+            Work::Beats(beats) => drop(beats.await),
+        }
         info!("parksync stopped");
+    }
+}
+
+/// Opens the database of the settings. With an SQLite file there is one node; the lock holds any other one off.
+async fn open(config: &Config) -> Result<(Arc<dyn Store>, Option<ServeLock>), StartError> {
+    let store = SqliteStore::open(&config.store.path, Arc::new(vault(config)?))?;
+    let lock = store.serve(&config.store.path).await?;
+    Ok((Arc::new(store), Some(lock)))
+}
+
+fn parts(config: &Config, store: Arc<dyn Store>, courier: Option<Arc<dyn Courier>>, clock: Clock) -> node::Parts {
+    let merchants = config.merchant.iter().map(|merchant| merchant.mchid.clone());
+    let rates = Rates::new(merchants, config.delivery.calls_per_second, clock.now());
+    node::Parts {
+        store,
+        courier,
+        clock,
+        card: NodeCard {
+            name: config.node.name(),
+            role: config.node.role.as_str(),
+            version: env!("CARGO_PKG_VERSION"),
+        },
+        rates,
+        beat: limits::BEAT,
+        terms: node::terms(config.delivery.request_timeout()),
+    }
+}
+
+/// A node that only takes events is one of the nodes, too.
+async fn beat(node: Arc<Node>, stop: CancellationToken) {
+    tokio::select! {
+        () = node.run() => {}
+        () = stop.cancelled() => {}
+    }
+    node.leave().await;
+}
+
+fn janitor(config: &Config, store: Arc<dyn Store>, clock: Clock) -> Janitor {
+    Janitor {
+        store,
+        clock,
+        lots: config.lot.iter().map(|lot| lot_rules(config, lot)).collect(),
+        strangers: SignedDuration::from_hours(config.retention.strangers_h.into()),
+        visits: SignedDuration::from_hours(i64::from(config.retention.visits_d) * 24),
     }
 }
 
@@ -271,6 +319,7 @@ pub fn roads(config: &Config) -> Result<HashMap<String, Road>, StartError> {
         Some((
             circle.id.clone(),
             Road {
+                merchant: circle.merchant.clone(),
                 client,
                 brandid: circle.brandid,
                 sub_mchid: circle.sub_mchid.clone(),
@@ -313,6 +362,8 @@ fn client(merchant: &config::Merchant, delivery: &config::Delivery) -> Result<Cl
         .base_url(&merchant.base_url)
         .connect_timeout(delivery.connect_timeout())
         .request_timeout(delivery.request_timeout())
+        // With everything that belongs to it (the other domain, a fresh connection): a call must be over before its claim is.
+        .total_timeout(delivery.request_timeout())
         .max_in_flight(delivery.max_in_flight)
         .user_agent(concat!("parksync/", env!("CARGO_PKG_VERSION")));
     if let Some(file) = &merchant.ca_file {

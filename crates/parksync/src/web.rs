@@ -127,14 +127,19 @@ pub fn router(web: Web) -> Router {
         .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| {
             allow(Role::Admin, state, request, next)
         }));
-    let open = Router::new()
+    finish(gates.merge(events).merge(admin), web)
+}
+
+/// The routes of a node that only delivers: what machines ask of it.
+pub fn router_of_worker(web: Web) -> Router {
+    finish(Router::new(), web)
+}
+
+fn finish(routes: Router<Web>, web: Web) -> Router {
+    routes
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics));
-    gates
-        .merge(events)
-        .merge(admin)
-        .merge(open)
+        .route("/metrics", get(health::metrics))
         .fallback(|| async { Problem::not_found("unknown-path", "there is nothing at this path") })
         .method_not_allowed_fallback(|| async { Problem::new(405, "wrong-method", "this path takes another method") })
         .layer(middleware::from_fn_with_state(web.clone(), bounded))

@@ -17,6 +17,7 @@ use crate::certificate_list::PlatformError;
 use crate::chain::V3;
 use crate::client;
 use crate::error::{Error, TransportError};
+use crate::failover::Domain;
 use crate::indexed::Indexed;
 use crate::keys::ApiV3Key;
 use crate::merchant::Merchant;
@@ -106,6 +107,16 @@ impl Client {
             Err(_) => inner.keys(),
         };
         notify::open(headers, body, &keys, api_v3_key, inner.now())
+    }
+
+    /// The domain that calls go to right now. See the asynchronous one.
+    pub fn domain(&self) -> Domain {
+        self.sender.sender.domain()
+    }
+
+    /// Sends calls to this domain from now on. See the asynchronous one.
+    pub fn use_domain(&self, domain: Domain) -> bool {
+        self.sender.sender.follow(domain)
     }
 
     pub(crate) fn sender(&self) -> &Sender {

@@ -21,6 +21,7 @@ use crate::call::Call;
 use crate::certificate_list::PlatformError;
 use crate::chain::V3;
 use crate::error::Error;
+use crate::failover::Domain;
 use crate::indexed::Indexed;
 use crate::keys::ApiV3Key;
 use crate::merchant::Merchant;
@@ -110,6 +111,22 @@ impl Client {
     ) -> Result<Notification, NotifyError> {
         let (keys, _) = self.sender.keys_for(headers, Because::Notification).await;
         notify::open(headers, body, &keys, api_v3_key, self.sender.now())
+    }
+
+    /// The domain that calls go to right now (跨城冗灾): [`Domain::Main`] until no connection to it could be made, see
+    /// [`ClientBuilder::backup_url`]. Several processes that call for one merchant can tell each other with this and
+    /// [`use_domain`](Self::use_domain), so that each does not have to find out by failing.
+    pub fn domain(&self) -> Domain {
+        self.sender.domain()
+    }
+
+    /// Sends calls to this domain from now on, as if this client had found out by itself: it stays for 30 s at least, and from the
+    /// backup one call every 30 s looks whether the main domain is back. False, and nothing changes, while the choice before has not
+    /// lasted 30 s, or when there is no backup; ask again later.
+    ///
+    /// Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012075113>.
+    pub fn use_domain(&self, domain: Domain) -> bool {
+        self.sender.follow(domain)
     }
 
     pub(crate) fn sender(&self) -> &Sender {

@@ -10,18 +10,20 @@ use std::time::{Duration, Instant};
 /// How long the choice stays once it has changed, either way.
 const STAY: Duration = Duration::from_secs(30);
 
-/// One of the two domains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Site {
+/// One of the two domains that a client may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Domain {
+    /// The one of [`ClientBuilder::base_url`](crate::ClientBuilder::base_url).
     Main,
+    /// The one of [`ClientBuilder::backup_url`](crate::ClientBuilder::backup_url).
     Backup,
 }
 
-impl Site {
-    pub(crate) fn other(self) -> Site {
+impl Domain {
+    pub(crate) fn other(self) -> Domain {
         match self {
-            Site::Main => Site::Backup,
-            Site::Backup => Site::Main,
+            Domain::Main => Domain::Backup,
+            Domain::Backup => Domain::Main,
         }
     }
 }
@@ -29,7 +31,7 @@ impl Site {
 /// The preferred domain, and since when.
 #[derive(Debug)]
 pub(crate) struct Failover {
-    preferred: Site,
+    preferred: Domain,
     /// `None` before the first switch.
     since: Option<Instant>,
     /// When one call may look whether the main domain is back.
@@ -39,7 +41,7 @@ pub(crate) struct Failover {
 impl Failover {
     pub(crate) fn new() -> Failover {
         Failover {
-            preferred: Site::Main,
+            preferred: Domain::Main,
             since: None,
             look_at: None,
         }
@@ -47,38 +49,55 @@ impl Failover {
 
     /// Where the next call goes. While the backup is preferred, one call every 30 s looks at the main domain, so that
     /// only that one pays for its being away.
-    pub(crate) fn choose(&mut self, now: Instant) -> Site {
+    pub(crate) fn choose(&mut self, now: Instant) -> Domain {
         match (self.preferred, self.look_at) {
-            (Site::Backup, Some(look_at)) if now >= look_at => {
+            (Domain::Backup, Some(look_at)) if now >= look_at => {
                 self.look_at = Some(now + STAY);
-                Site::Main
+                Domain::Main
             }
             (preferred, _) => preferred,
         }
     }
 
     /// No connection could be made to this one.
-    pub(crate) fn failed(&mut self, site: Site, now: Instant) {
-        if site == self.preferred && self.has_stayed(now) {
-            self.prefer(site.other(), now);
+    pub(crate) fn failed(&mut self, domain: Domain, now: Instant) {
+        if domain == self.preferred && self.has_stayed(now) {
+            self.prefer(domain.other(), now);
         }
     }
 
     /// This one was reached.
-    pub(crate) fn worked(&mut self, site: Site, now: Instant) {
-        if site == Site::Main && self.preferred == Site::Backup && self.has_stayed(now) {
-            self.prefer(Site::Main, now);
+    pub(crate) fn worked(&mut self, domain: Domain, now: Instant) {
+        if domain == Domain::Main && self.preferred == Domain::Backup && self.has_stayed(now) {
+            self.prefer(Domain::Main, now);
         }
+    }
+
+    /// The domain that calls go to, apart from the one call that looks whether the main domain is back.
+    pub(crate) fn preferred(&self) -> Domain {
+        self.preferred
+    }
+
+    /// Somebody else found out which domain is to be used. False while the choice before has not lasted long enough.
+    pub(crate) fn follow(&mut self, domain: Domain, now: Instant) -> bool {
+        if domain == self.preferred {
+            return true;
+        }
+        let may = self.has_stayed(now);
+        if may {
+            self.prefer(domain, now);
+        }
+        may
     }
 
     fn has_stayed(&self, now: Instant) -> bool {
         self.since.is_none_or(|since| now.duration_since(since) >= STAY)
     }
 
-    fn prefer(&mut self, site: Site, now: Instant) {
-        self.preferred = site;
+    fn prefer(&mut self, domain: Domain, now: Instant) {
+        self.preferred = domain;
         self.since = Some(now);
-        self.look_at = (site == Site::Backup).then(|| now + STAY);
+        self.look_at = (domain == Domain::Backup).then(|| now + STAY);
     }
 }
 
@@ -96,17 +115,17 @@ mod tests {
         let start = Instant::now();
         let mut failover = Failover::new();
 
-        assert_eq!(failover.choose(start), Site::Main);
-        failover.failed(Site::Main, start);
+        assert_eq!(failover.choose(start), Domain::Main);
+        failover.failed(Domain::Main, start);
 
-        assert_eq!(failover.choose(seconds(start, 29)), Site::Backup);
-        assert_eq!(failover.choose(seconds(start, 30)), Site::Main, "one looks");
-        assert_eq!(failover.choose(seconds(start, 30)), Site::Backup, "the others do not");
-        failover.failed(Site::Main, seconds(start, 33));
-        assert_eq!(failover.choose(seconds(start, 59)), Site::Backup);
-        assert_eq!(failover.choose(seconds(start, 60)), Site::Main);
-        failover.worked(Site::Main, seconds(start, 60));
-        assert_eq!(failover.choose(seconds(start, 60)), Site::Main, "back");
+        assert_eq!(failover.choose(seconds(start, 29)), Domain::Backup);
+        assert_eq!(failover.choose(seconds(start, 30)), Domain::Main, "one looks");
+        assert_eq!(failover.choose(seconds(start, 30)), Domain::Backup, "the others do not");
+        failover.failed(Domain::Main, seconds(start, 33));
+        assert_eq!(failover.choose(seconds(start, 59)), Domain::Backup);
+        assert_eq!(failover.choose(seconds(start, 60)), Domain::Main);
+        failover.worked(Domain::Main, seconds(start, 60));
+        assert_eq!(failover.choose(seconds(start, 60)), Domain::Main, "back");
     }
 
     #[test]
@@ -114,13 +133,13 @@ mod tests {
         let start = Instant::now();
         let mut failover = Failover::new();
 
-        failover.failed(Site::Main, start);
-        failover.failed(Site::Main, seconds(start, 3));
+        failover.failed(Domain::Main, start);
+        failover.failed(Domain::Main, seconds(start, 3));
 
-        assert_eq!(failover.choose(seconds(start, 4)), Site::Backup);
+        assert_eq!(failover.choose(seconds(start, 4)), Domain::Backup);
         assert_eq!(
             failover.choose(seconds(start, 30)),
-            Site::Main,
+            Domain::Main,
             "counted from the first"
         );
     }
@@ -129,16 +148,43 @@ mod tests {
     fn each_choice_stays_30_s_either_way() {
         let start = Instant::now();
         let mut failover = Failover::new();
-        failover.failed(Site::Main, start);
+        failover.failed(Domain::Main, start);
 
-        failover.worked(Site::Main, seconds(start, 5));
-        failover.failed(Site::Backup, seconds(start, 10));
-        assert_eq!(failover.choose(seconds(start, 11)), Site::Backup);
-        failover.failed(Site::Backup, seconds(start, 31));
-        assert_eq!(failover.choose(seconds(start, 31)), Site::Main);
-        failover.failed(Site::Main, seconds(start, 40));
-        assert_eq!(failover.choose(seconds(start, 41)), Site::Main);
-        failover.failed(Site::Main, seconds(start, 61));
-        assert_eq!(failover.choose(seconds(start, 61)), Site::Backup);
+        failover.worked(Domain::Main, seconds(start, 5));
+        failover.failed(Domain::Backup, seconds(start, 10));
+        assert_eq!(failover.choose(seconds(start, 11)), Domain::Backup);
+        failover.failed(Domain::Backup, seconds(start, 31));
+        assert_eq!(failover.choose(seconds(start, 31)), Domain::Main);
+        failover.failed(Domain::Main, seconds(start, 40));
+        assert_eq!(failover.choose(seconds(start, 41)), Domain::Main);
+        failover.failed(Domain::Main, seconds(start, 61));
+        assert_eq!(failover.choose(seconds(start, 61)), Domain::Backup);
+    }
+
+    #[test]
+    fn what_others_found_out_is_followed_but_not_sooner_than_after_30_s() {
+        let start = Instant::now();
+        let mut failover = Failover::new();
+
+        assert!(failover.follow(Domain::Backup, start));
+        assert_eq!(failover.choose(seconds(start, 1)), Domain::Backup);
+        assert!(
+            failover.follow(Domain::Backup, seconds(start, 2)),
+            "it is there already"
+        );
+        assert!(!failover.follow(Domain::Main, seconds(start, 29)));
+        assert_eq!(
+            failover.choose(seconds(start, 30)),
+            Domain::Main,
+            "one looks, as after a failure of its own"
+        );
+        assert_eq!(failover.preferred(), Domain::Backup);
+        assert!(failover.follow(Domain::Main, seconds(start, 30)));
+        failover.failed(Domain::Main, seconds(start, 40));
+        assert_eq!(
+            failover.choose(seconds(start, 41)),
+            Domain::Main,
+            "its own failures wait as long"
+        );
     }
 }

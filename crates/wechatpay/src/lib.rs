@@ -62,7 +62,7 @@
 //! [`Merchant::app_payment`].
 //!
 //! **Domains.** The backup domain takes over while no connection to the main one can be made; see
-//! [`ClientBuilder::backup_url`].
+//! [`ClientBuilder::backup_url`]. Processes that share a merchant can share the choice: [`Client::domain`], [`Client::use_domain`].
 //!
 //! **Bounds.** Calls in flight, waiting time, connecting, answering, the whole call and the size of an answer are bounded;
 //! see [`ClientBuilder`]. The check of the server's certificate has no switch.
@@ -116,6 +116,7 @@ pub use certificate::Certificate;
 pub use certificate_list::PlatformError;
 pub use client::{Client, ClientBuilder, Sender, Sending};
 pub use error::{BoxError, Chain, ClockSkew, Detail, Error, Retry, TransportError};
+pub use failover::Domain;
 pub use keys::{ApiV3Key, KeyError, MerchantKey};
 pub use merchant::Merchant;
 pub use platform::Platform;

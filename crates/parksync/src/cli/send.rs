@@ -100,8 +100,8 @@ pub(super) async fn run(config: &Config, arguments: &SendArgs) -> Result<Exit, F
         Outcome::Unknown { why } => Err(Failure::new(Exit::Later, "nobody can say whether WeChat Pay has it")
             .cause(why)
             .hint("send the same again: telling a state twice does no harm")),
-        // A try is never older than itself.
-        Outcome::Expired => Ok(Exit::Later),
+        // A try is never older than itself, and no lane is claimed for it.
+        Outcome::Expired | Outcome::Unclaimed { .. } => Ok(Exit::Later),
         Outcome::NotSent { why } => Err(Failure::new(Exit::Later, "WeChat Pay was not reached").cause(why)),
         Outcome::Unbuildable { why } => Err(Failure::new(Exit::Usage, "this message cannot be sent").cause(why)),
     }

@@ -1,12 +1,28 @@
 //! `parksync serve`: runs until told to stop.
 
 use super::{Exit, Failure};
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, NodeRole};
 use crate::service::{Service, StartError};
 use crate::store::sqlite::OpenError;
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// What this node does: `all`, `web` (takes events) or `worker` (delivers). Wins over [node] role
+    #[arg(long)]
+    role: Option<NodeRole>,
+}
+
+impl ServeArgs {
+    /// As a setting in the environment.
+    pub(super) fn settings(&self) -> Option<(String, String)> {
+        let role = self.role?.as_str().to_owned();
+        Some(("PARKSYNC__NODE__ROLE".to_owned(), role))
+    }
+}
 
 /// The number of the signal on Linux.
 const SIGXFSZ: i32 = 25;

@@ -1,9 +1,9 @@
 //! Makes the call. The only caller of the SDK's client in this crate.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
-use wechatpay::{Chain, Client, Error, ParkingState, ParkingStateKind};
+use wechatpay::{Chain, Client, Domain, Error, ParkingState, ParkingStateKind};
 
 use crate::domain::delivery::{Delivery, Outcome};
 use crate::domain::gate::Direction;
@@ -14,11 +14,23 @@ use crate::sabotage;
 pub trait Courier: Send + Sync {
     /// One try. It never waits longer than the client's own deadline.
     async fn deliver(&self, delivery: &Delivery) -> Outcome;
+
+    /// Each merchant by its mchid, and whether its calls go to the backup domain right now.
+    fn on_backup(&self) -> Vec<(String, bool)> {
+        Vec::new()
+    }
+
+    /// Sends a merchant's calls to that domain from now on, since another node found out. False when it is too soon.
+    fn follow(&self, _mchid: &str, _backup: bool) -> bool {
+        false
+    }
 }
 
 /// How the messages of one circle travel.
 #[derive(Clone, Debug)]
 pub struct Road {
+    /// The mchid of the merchant that signs.
+    pub merchant: String,
     /// Signs and verifies as the circle's merchant.
     pub client: Client,
     /// The brand of the circle.
@@ -59,6 +71,25 @@ impl Courier for WechatCourier {
             },
             Err(error) => outcome(&error, delivery),
         }
+    }
+
+    fn on_backup(&self) -> Vec<(String, bool)> {
+        let merchants: BTreeMap<&str, bool> = self
+            .roads
+            .values()
+            .map(|road| (&*road.merchant, road.client.domain() == Domain::Backup))
+            .collect();
+        merchants
+            .into_iter()
+            .map(|(merchant, backup)| (merchant.to_owned(), backup))
+            .collect()
+    }
+
+    fn follow(&self, mchid: &str, backup: bool) -> bool {
+        // Clones of one client share their choice.
+        let road = self.roads.values().find(|road| road.merchant == mchid);
+        let domain = if backup { Domain::Backup } else { Domain::Main };
+        road.is_some_and(|road| road.client.use_domain(domain))
     }
 }
 

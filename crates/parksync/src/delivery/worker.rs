@@ -2,22 +2,21 @@
 //!
 //! The loop is thin: what a try means is `domain::delivery`, what is due is the store's business.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use tokio::task::{Id, JoinError, JoinSet};
+use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use super::calls::{Calls, Done};
 use super::courier::Courier;
+use super::node::Node;
 use crate::clock::{Clock, Stopwatch};
 use crate::domain::delivery::{Outcome, RetryPolicy, Verdict};
-use crate::domain::rate::Bucket;
 use crate::limits;
 use crate::sabotage::{self, Sabotage};
-use crate::store::{ClaimRequest, Lease, NodeId, Settled, Store};
+use crate::store::{ClaimRequest, Lease, Settled, Store};
 
 /// How long it rests while a rate holds back what is due.
 const RATE_REST: Duration = Duration::from_millis(10);
@@ -30,86 +29,53 @@ pub struct Worker {
     pub store: Arc<dyn Store>,
     /// Who makes the calls.
     pub courier: Arc<dyn Courier>,
-    /// Which node this is.
-    pub node: NodeId,
+    /// Which node this is, what its claims are worth, and how fast it may call.
+    pub node: Arc<Node>,
     /// What time it is.
     pub clock: Clock,
     /// When to try again.
     pub policy: RetryPolicy,
     /// Calls under way at one time.
     pub max_in_flight: usize,
-    /// How fast each merchant may be called.
-    pub rates: Rates,
     /// How long the worker rests at most before it looks at the store again. Another process may have written.
     pub look_again: Duration,
     /// Draws a share of the jitter, `0.0..1.0`.
     pub jitter: fn() -> f64,
 }
 
-/// The rates of all merchants, shared by everything that calls for them.
-#[derive(Debug)]
-pub struct Rates(Mutex<HashMap<String, Bucket>>);
-
-impl Rates {
-    /// The same ceiling, in calls a second, for each merchant.
-    #[must_use]
-    pub fn new(merchants: impl IntoIterator<Item = String>, ceiling: f64, now: Timestamp) -> Self {
-        Self(Mutex::new(
-            merchants
-                .into_iter()
-                .map(|merchant| (merchant, Bucket::new(ceiling, now)))
-                .collect(),
-        ))
-    }
-
-    fn allowed(&self, now: Timestamp) -> HashMap<String, u32> {
-        self.lock()
-            .iter_mut()
-            .map(|(merchant, bucket)| (merchant.clone(), bucket.available(now)))
-            .collect()
-    }
-
-    fn take(&self, merchant: &str) {
-        if let Some(bucket) = self.lock().get_mut(merchant) {
-            bucket.take(1);
-        }
-    }
-
-    fn throttled(&self, merchant: &str, now: Timestamp, retry_after: Option<Duration>) {
-        if let Some(bucket) = self.lock().get_mut(merchant) {
-            let asked = retry_after
-                .and_then(|asked| SignedDuration::try_from(asked).ok())
-                .unwrap_or_default();
-            bucket.throttled(now, asked);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Bucket>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Worker {
-    /// Works until told to stop, then lets the calls in flight finish and settles them.
+    /// Works until told to stop, then lets the calls in flight finish, settles them, and leaves the other nodes.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::select! {
+            () = Arc::clone(&self).work(stop) => {}
+            () = self.node.run() => {}
+        }
+        self.node.leave().await;
+    }
+
+    async fn work(self: Arc<Self>, stop: CancellationToken) {
         let mut calls = Calls::default();
         let mut turn = 0;
         let mut stopping = None;
         let mut tried: Vec<Settled> = Vec::new();
         loop {
-            let room = if stop.is_cancelled() {
+            self.node.in_flight(calls.count());
+            let may_claim = self.node.may_claim();
+            let room = if stop.is_cancelled() || !may_claim {
                 0
             } else {
                 self.max_in_flight - calls.count()
             };
             let limit = u32::try_from(room).unwrap_or(u32::MAX).min(limits::CLAIM);
+            // A claim counts from here, so that this node never believes it to be longer than it is.
+            let asked_at = self.node.asks();
             // Both jobs are queued at once, the settle first, so they share a commit and freed lanes can be claimed again.
             let (settled, claimed) = tokio::join!(self.settle(&mut tried), self.claim(limit, turn));
             turn += 1;
             let healthy = settled && claimed.is_some();
             let idle = claimed.as_ref().is_none_or(|leases| leases.len() < limit as usize);
             for lease in claimed.into_iter().flatten() {
-                calls.start(&self, lease);
+                calls.start(&self, lease, asked_at);
             }
             if stop.is_cancelled() && calls.count() == 0 {
                 let since = *stopping.get_or_insert_with(Stopwatch::start);
@@ -117,7 +83,7 @@ impl Worker {
                     return;
                 }
                 if since.millis() > limits::SETTLE_AT_STOP_MS {
-                    // Nothing is lost: their lanes are freed at the next start, and each of them is told once more.
+                    // Nothing is lost: their lanes are free when their claims end, and each of them is told once more.
                     error!(
                         unwritten = tried.len(),
                         "outcomes could not be written down before the stop"
@@ -132,6 +98,7 @@ impl Worker {
                 tokio::select! {
                     done = calls.next(), if calls.count() > 0 => tried.extend(done.map(|done| self.judge(done))),
                     () = self.rest(), if room > 0 => {}
+                    () = self.node.hears(), if !may_claim => {}
                     () = stop.cancelled(), if !stop.is_cancelled() => {}
                 }
             }
@@ -165,12 +132,12 @@ impl Worker {
         }
         let now = self.clock.now();
         let request = ClaimRequest {
-            node: self.node,
+            node: self.node.id(),
             lease: limits::LEASE,
             now,
             limit,
             turn,
-            allowed: self.rates.allowed(now),
+            allowed: self.node.rates.allowed(now),
         };
         self.store
             .claim(request)
@@ -212,7 +179,7 @@ impl Worker {
             ..
         } = &outcome
         {
-            self.rates.throttled(&lease.merchant, now, *retry_after);
+            self.node.throttled(&lease.merchant, *retry_after);
         }
         let verdict = self.policy.judge(&lease.head, &outcome, now, (self.jitter)());
         tell_log(&lease, &outcome, &verdict);
@@ -223,67 +190,6 @@ impl Worker {
             outcome,
             verdict,
         }
-    }
-}
-
-/// One try that is over.
-struct Done {
-    lease: Lease,
-    began_at: Timestamp,
-    took_ms: i64,
-    outcome: Outcome,
-}
-
-/// The calls under way. A call that panics still gives its lane back.
-#[derive(Default)]
-struct Calls {
-    tasks: JoinSet<(i64, Outcome)>,
-    leases: HashMap<Id, (Lease, Timestamp)>,
-}
-
-impl Calls {
-    fn count(&self) -> usize {
-        self.tasks.len()
-    }
-
-    fn start(&mut self, worker: &Arc<Worker>, lease: Lease) {
-        let (worker, head) = (Arc::clone(worker), lease.head.clone());
-        let began_at = worker.clock.now();
-        worker.rates.take(&lease.merchant);
-        let task = self.tasks.spawn(async move {
-            let began = Stopwatch::start();
-            let outcome = if worker.policy.expired(&head, began_at) {
-                Outcome::Expired
-            } else {
-                worker.courier.deliver(&head).await
-            };
-            (began.millis(), outcome)
-        });
-        self.leases.insert(task.id(), (lease, began_at));
-    }
-
-    async fn next(&mut self) -> Option<Done> {
-        let joined = self.tasks.join_next_with_id().await?;
-        self.done(joined)
-    }
-
-    fn try_next(&mut self) -> Option<Done> {
-        let joined = self.tasks.try_join_next_with_id()?;
-        self.done(joined)
-    }
-
-    fn done(&mut self, joined: Result<(Id, (i64, Outcome)), JoinError>) -> Option<Done> {
-        let (id, (took_ms, outcome)) = joined.unwrap_or_else(|failed| {
-            let why = "the call broke off inside Parksync".to_owned();
-            (failed.id(), (0, Outcome::Unknown { why }))
-        });
-        let (lease, began_at) = self.leases.remove(&id)?;
-        Some(Done {
-            lease,
-            began_at,
-            took_ms,
-            outcome,
-        })
     }
 }
 
@@ -301,7 +207,11 @@ fn tell_log(lease: &Lease, outcome: &Outcome, verdict: &Verdict) {
     let circle = &lease.head.member.circle;
     let request_id = match outcome {
         Outcome::Accepted { request_id } | Outcome::Refused { request_id, .. } => request_id.as_str(),
-        Outcome::Unknown { .. } | Outcome::NotSent { .. } | Outcome::Unbuildable { .. } | Outcome::Expired => "",
+        Outcome::Unknown { .. }
+        | Outcome::NotSent { .. }
+        | Outcome::Unbuildable { .. }
+        | Outcome::Expired
+        | Outcome::Unclaimed { .. } => "",
     };
     match verdict {
         Verdict::Delivered => debug!(
@@ -317,6 +227,12 @@ fn tell_log(lease: &Lease, outcome: &Outcome, verdict: &Verdict) {
             wechat.request_id = request_id,
             why = outcome.brief(),
             "held"
+        ),
+        Verdict::RetryAt { .. } if matches!(outcome, Outcome::Unclaimed { .. }) => debug!(
+            delivery.id = id,
+            circle.id = circle,
+            why = outcome.brief(),
+            "given back unsent"
         ),
         Verdict::RetryAt { at, .. } => {
             warn!(delivery.id = id, delivery.attempt = lease.head.tries + 1, circle.id = circle, wechat.request_id = request_id,

@@ -65,6 +65,11 @@ pub enum Outcome {
     },
     /// It was not even tried: it waited longer than its time to live.
     Expired,
+    /// It was not even tried: the claim of its lane ends too soon, or is void. Another claim will do.
+    Unclaimed {
+        /// What is wrong with the claim.
+        why: &'static str,
+    },
     /// The message cannot be built at all (a field is out of its bounds, the merchant is not configured).
     Unbuildable {
         /// What is wrong.
@@ -79,6 +84,7 @@ impl Outcome {
         match self {
             Self::Accepted { .. } => "accepted".to_owned(),
             Self::Expired => "expired".to_owned(),
+            Self::Unclaimed { why } => (*why).to_owned(),
             Self::Refused { status, code, .. } => format!("{status} {code}"),
             Self::Unknown { why } | Self::NotSent { why } | Self::Unbuildable { why } => why.clone(),
         }
@@ -94,6 +100,7 @@ impl Outcome {
             Self::NotSent { .. } => "not-sent",
             Self::Unbuildable { .. } => "unbuildable",
             Self::Expired => "expired",
+            Self::Unclaimed { .. } => "unclaimed",
         }
     }
 
@@ -118,7 +125,7 @@ impl Outcome {
             Self::Unknown { why } | Self::NotSent { why } | Self::Unbuildable { why } => {
                 Some(answer(None, None, None, Some(why)))
             }
-            Self::Expired => None,
+            Self::Expired | Self::Unclaimed { .. } => None,
         }
     }
 }
@@ -244,6 +251,8 @@ impl RetryPolicy {
                     reason: "waited longer than its time to live".to_owned(),
                 };
             }
+            // The lane is given back as it was: nothing is wrong with the message, and nothing was learned of WeChat Pay.
+            Outcome::Unclaimed { .. } => return Verdict::RetryAt { at: now, counts: false },
             Outcome::Unbuildable { why } => return Verdict::Dead { reason: why.clone() },
             Outcome::Unknown { why } | Outcome::NotSent { why } => (scheduled(), true, why.clone()),
             Outcome::Refused {
@@ -392,6 +401,7 @@ mod tests {
             (judge(50, &lost), retry(1800, true)),
             (judge(1, &refused(500, "SYSTEM_ERROR", "系统异常")), retry(2, true)),
             (judge(1, &refused(502, "", "")), retry(2, true)),
+            (judge(3, &Outcome::Unclaimed { why: "" }), retry(0, false)),
             (judge(4, &refused(429, "RATELIMIT_EXCEEDED", "")), retry(1, false)),
             (judge(4, &refused(403, "FREQUENCY_LIMITED", "")), retry(1, false)),
             (

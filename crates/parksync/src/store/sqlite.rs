@@ -313,7 +313,7 @@ impl Store for SqliteStore {
     }
 
     async fn take_over(&self) -> Result<u32, StoreError> {
-        self.write("take lanes over", |tx| claims::take_over(tx)).await
+        self.write("take lanes over", claims::take_over).await
     }
 
     async fn join(&self, card: NodeCard) -> Result<NodeId, StoreError> {

@@ -3,14 +3,17 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use parksync::clock::Clock;
-use parksync::delivery::worker::{Rates, Worker};
+use parksync::clock::{Clock, Wrong};
+use parksync::delivery::node::{Node, Parts, terms};
+use parksync::delivery::rates::Rates;
+use parksync::delivery::worker::Worker;
 use parksync::domain::delivery::{Outcome, RetryPolicy, Scope, Verdict};
+use parksync::domain::lease::Terms;
 use parksync::domain::member::{MemberKey, Openid};
 use parksync::domain::plate::Plate;
 use parksync::domain::presence::Policy;
@@ -28,6 +31,8 @@ use crate::world::{Book, Dice, Pair, Told};
 const CARS: u64 = 14;
 const MEMBERS: u64 = 10;
 const MINUTES: i64 = 80;
+/// How long a request may take.
+const DEADLINE: Duration = Duration::from_secs(10);
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// What one or many seeds came to.
@@ -94,7 +99,7 @@ struct Sim {
     book: Arc<Mutex<Book>>,
     wechat: Arc<WeChat>,
     clock: Clock,
-    jumped: Arc<AtomicI64>,
+    wrong: Wrong,
     policy: Policy,
     process: Option<Process>,
     crashes: u64,
@@ -116,7 +121,7 @@ impl Sim {
     async fn play(seed: u64, folder: PathBuf) -> Report {
         let origin = Timestamp::from_second(1_700_000_000).unwrap();
         let started = tokio::time::Instant::now();
-        let jumped = Arc::new(AtomicI64::new(0));
+        let wrong = Wrong::default();
         let book = Arc::new(Mutex::new(Book::default()));
         let wechat = Arc::new(WeChat::new(Arc::clone(&book), seed, move || origin + started.elapsed()));
         let mut sim = Self {
@@ -125,8 +130,8 @@ impl Sim {
             dice: Dice::new(seed),
             book,
             wechat,
-            clock: Clock::of_runtime(origin, Arc::clone(&jumped)),
-            jumped,
+            clock: Clock::of_runtime(origin, started, wrong.clone()),
+            wrong,
             policy: Policy::default(),
             process: None,
             crashes: 0,
@@ -203,9 +208,22 @@ impl Sim {
             role: "all",
             version: "sim",
         };
-        let node = store.join(card).await.unwrap();
+        let terms = Terms {
+            frozen_after: Duration::from_secs(600),
+            silent: Duration::from_secs(600),
+            ..terms(DEADLINE)
+        };
+        let node = Node::join(Parts {
+            store: store.clone(),
+            courier: Some(self.wechat.clone()),
+            clock: self.clock.clone(),
+            card,
+            rates: Rates::new(["m1".to_owned()], 50.0, self.clock.now()),
+            beat: Duration::from_secs(30),
+            terms,
+        });
         let worker = Arc::new(Worker {
-            node,
+            node: Arc::new(node.await.unwrap()),
             store: store.clone(),
             courier: self.wechat.clone(),
             clock: self.clock.clone(),
@@ -213,7 +231,6 @@ impl Sim {
                 time_to_live: TIME_TO_LIVE,
             },
             max_in_flight: 4,
-            rates: Rates::new(["m1".to_owned()], 50.0, self.clock.now()),
             look_again: Duration::from_secs(20),
             jitter,
         });
@@ -400,7 +417,7 @@ impl Sim {
             2 if !self.calm => {
                 self.book.lock().unwrap().disturbed = true;
                 let jump = i64::try_from(self.dice.below(120)).unwrap() - 60;
-                self.jumped.store(jump * 1000, Ordering::Relaxed);
+                self.wrong.ahead_ms.store(jump * 1000, Ordering::Relaxed);
             }
             3 | 4 => self.wechat.mood.lock().unwrap().bad = 60,
             5 => self.wechat.mood.lock().unwrap().bad = 5,

@@ -215,7 +215,9 @@ impl WeChat {
             Outcome::Refused {
                 status, rate_limited, ..
             } => *status >= 500 && !rate_limited,
-            Outcome::Accepted { .. } | Outcome::Unbuildable { .. } | Outcome::Expired => false,
+            Outcome::Accepted { .. } | Outcome::Unbuildable { .. } | Outcome::Expired | Outcome::Unclaimed { .. } => {
+                false
+            }
         };
         lane.failed = counts.then(|| {
             let times = lane

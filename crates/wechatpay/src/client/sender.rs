@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::certificate_list::{self, PlatformError};
 use crate::error::{Error, TransportError};
-use crate::failover::{Failover, Site};
+use crate::failover::{Domain, Failover};
 use crate::platform::{Because, Held};
 use crate::platform_keys::PlatformKeys;
 use crate::request::Request;
@@ -176,25 +176,36 @@ impl Sender {
         let Some(backup) = &self.0.backup else {
             return self.exchange_with(&self.0.main, request, fresh, deadline).await;
         };
-        let origin = |site| match site {
-            Site::Main => &self.0.main,
-            Site::Backup => backup,
+        let origin = |domain| match domain {
+            Domain::Main => &self.0.main,
+            Domain::Backup => backup,
         };
-        let site = self.failover(|failover, now| failover.choose(now));
-        let first = self.exchange_with(origin(site), request, fresh, deadline).await;
-        if !self.tell(site, &first) {
+        let domain = self.failover(|failover, now| failover.choose(now));
+        let first = self.exchange_with(origin(domain), request, fresh, deadline).await;
+        if !self.tell(domain, &first) {
             return first;
         }
-        let second = self.exchange_with(origin(site.other()), request, fresh, deadline).await;
-        if self.tell(site.other(), &second) {
+        let second = self
+            .exchange_with(origin(domain.other()), request, fresh, deadline)
+            .await;
+        if self.tell(domain.other(), &second) {
             first
         } else {
             second
         }
     }
 
+    pub(crate) fn domain(&self) -> Domain {
+        self.failover(|failover, _| failover.preferred())
+    }
+
+    pub(crate) fn follow(&self, domain: Domain) -> bool {
+        let known = domain == Domain::Main || self.0.backup.is_some();
+        known && self.failover(|failover, now| failover.follow(domain, now))
+    }
+
     /// Tells the failover how it went; true when no connection could be made.
-    fn tell(&self, site: Site, outcome: &Result<http::Response<Bytes>, Error>) -> bool {
+    fn tell(&self, domain: Domain, outcome: &Result<http::Response<Bytes>, Error>) -> bool {
         let unreachable = matches!(
             outcome,
             Err(Error::Transport {
@@ -203,9 +214,9 @@ impl Sender {
             })
         );
         if unreachable {
-            self.failover(|failover, now| failover.failed(site, now));
+            self.failover(|failover, now| failover.failed(domain, now));
         } else if outcome.is_ok() {
-            self.failover(|failover, now| failover.worked(site, now));
+            self.failover(|failover, now| failover.worked(domain, now));
         }
         unreachable
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use wechatpay::{Chain, Client, ClientBuilder, Error, RetryPolicy, TransportError};
+use wechatpay::{Chain, Client, ClientBuilder, Domain, Error, RetryPolicy, TransportError};
 use wechatpay_sandbox::{Fault, Sandbox};
 
 use crate::server::{Script, Server, soon};
@@ -61,6 +61,22 @@ async fn the_main_domain_going_away_costs_no_call_more_than_its_connect_timeout(
         "the main domain is left alone"
     );
     assert_eq!(server.take_arrived().len(), 20);
+}
+
+#[tokio::test]
+async fn the_choice_of_a_domain_can_be_told_and_followed() {
+    let (main, backup) = (Server::start().await, Server::start().await);
+    let client = of(&main).backup_url(backup.url()).build().unwrap();
+    assert_eq!(client.domain(), Domain::Main);
+
+    assert!(client.use_domain(Domain::Backup));
+    client[PATH].post(&json!({})).await.unwrap();
+    assert!(!client.use_domain(Domain::Main), "each choice stays for 30 s");
+
+    assert_eq!(client.domain(), Domain::Backup);
+    assert_eq!((main.take_arrived().len(), backup.take_arrived().len()), (0, 1));
+    let alone = of(&main).build().unwrap();
+    assert!(!alone.use_domain(Domain::Backup), "there is none");
 }
 
 #[tokio::test]

@@ -44,15 +44,26 @@ pub(super) fn free_all(tx: &Tx<'_>) -> Result<(), Failure> {
 
 /// Frees lanes whose claim ended. Their node may be slow instead of dead, so its message may still arrive: it is remembered.
 pub(super) fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
+    if sabotage::is(Sabotage::NeverTakenOver) {
+        return Ok(0);
+    }
+    let early = if sabotage::is(Sabotage::TakenOverEarly) {
+        12_000
+    } else {
+        0
+    };
+    let counted = !sabotage::is(Sabotage::EpochNotCounted);
     let lanes: Vec<(i64, String)> = tx
         .db
         .prepare_cached(
-            "UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = ?1, epoch = epoch + 1, suspect_id = head_id,
+            "UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = ?1, epoch = epoch + ?3, suspect_id = head_id,
                              suspect_plate = (SELECT plate_tag FROM delivery WHERE id = head_id)
-             WHERE node_id IS NOT NULL AND lease_until <= ?1
+             WHERE node_id IS NOT NULL AND lease_until <= ?2
              RETURNING member_id, (SELECT name FROM circle WHERE id = circle_id)",
         )?
-        .query_map([millis(tx.store_now)], |row| row.try_into())?
+        .query_map((millis(tx.store_now), millis(tx.store_now) + early, counted), |row| {
+            row.try_into()
+        })?
         .collect::<Result<_, _>>()?;
     for (_, circle) in &lanes {
         tx.count("retry", circle, "taken-over", 1);
@@ -121,7 +132,8 @@ pub(super) fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lease>, F
             let mut most = quota.min(left).min(allowance);
             if let Some(hold) = holds.over_mut(circle).filter(|_| !sabotage::is(Sabotage::HoldIgnored)) {
                 let probes = sabotage::is(Sabotage::ProbeStorm)
-                    || hold.probe_at.is_some_and(|at| at <= millis(request.now)) && !hold.probing;
+                    || hold.probe_at.is_some_and(|at| at <= millis(request.now))
+                        && (!hold.probing || sabotage::is(Sabotage::EachNodeProbes));
                 most = most.min(u32::from(probes));
             }
             if most == 0 {
@@ -197,6 +209,11 @@ fn claim_of(
             tx.db
                 .prepare_cached("UPDATE lane SET due_at = ?2, head_id = NULL WHERE member_id = ?1")?
                 .execute((lane, millis(now)))?;
+        }
+        if sabotage::is(Sabotage::ClaimedTwice) {
+            tx.db
+                .prepare_cached("UPDATE lane SET due_at = ?2 WHERE member_id = ?1")?
+                .execute((lane, millis(now) + 50))?;
         }
         leases.push(Lease {
             lane,
@@ -302,9 +319,9 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
         .db
         .prepare_cached(
             "UPDATE lane SET node_id = NULL, lease_until = NULL, head_id = NULL
-             WHERE member_id = ?1 AND epoch = ?2 AND node_id IS NOT NULL",
+             WHERE member_id = ?1 AND (epoch = ?2 OR ?3) AND node_id IS NOT NULL",
         )?
-        .execute((lane, epoch))?;
+        .execute((lane, epoch, sabotage::is(Sabotage::EpochIgnored)))?;
     if freed == 0 && !sabotage::is(Sabotage::SettleWithoutClaim) {
         settle_late(tx, one)?;
         return Ok(false);
@@ -410,6 +427,9 @@ fn settle_suspect(tx: &Tx<'_>, lane: i64, head: &Delivery, now: Timestamp) -> Re
 
 /// Tells the newest state of a car once more, unless it is on its way anyhow or the plate is not bound any more.
 fn tell_again(tx: &Tx<'_>, lane: i64, of: &Delivery, now: Timestamp) -> Result<(), Failure> {
+    if sabotage::is(Sabotage::NoReassertion) {
+        return Ok(());
+    }
     let plate_tag = tx.vault.plate_tag(&of.plate);
     let Some(newest) = record::told(tx, lane, &plate_tag)? else {
         return Ok(());

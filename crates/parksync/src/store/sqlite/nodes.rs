@@ -5,6 +5,7 @@ use rusqlite::Connection;
 
 use super::{Failure, Tx, millis, timestamp};
 use crate::limits;
+use crate::sabotage::{self, Sabotage};
 use crate::store::{Beat, MerchantNews, MerchantState, Node, NodeCard, NodeId, Pace, Pulse};
 
 /// How long a node that was not heard of is still listed.
@@ -55,12 +56,15 @@ pub(super) fn beat(tx: &Tx<'_>, pulse: Pulse) -> Result<Beat, Failure> {
 }
 
 pub(super) fn leave(tx: &Tx<'_>, node: NodeId) -> Result<(), Failure> {
-    let freed = tx
-        .db
-        .prepare_cached(
-            "UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = ?2, epoch = epoch + 1 WHERE node_id = ?1",
-        )?
-        .execute((node.0, millis(tx.store_now)))?;
+    let freed = if sabotage::is(Sabotage::LeavingKeepsLanes) {
+        0
+    } else {
+        tx.db
+            .prepare_cached(
+                "UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = ?2, epoch = epoch + 1 WHERE node_id = ?1",
+            )?
+            .execute((node.0, millis(tx.store_now)))?
+    };
     tx.db
         .prepare_cached("DELETE FROM node WHERE id = ?1")?
         .execute([node.0])?;
