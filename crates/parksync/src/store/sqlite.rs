@@ -12,6 +12,7 @@ mod lanes;
 mod members;
 mod nodes;
 mod outbox;
+mod parted;
 mod record;
 mod sweep;
 mod trace;
@@ -313,7 +314,7 @@ impl Store for SqliteStore {
     }
 
     async fn take_over(&self) -> Result<u32, StoreError> {
-        self.write("take lanes over", |tx| claims::take_over(tx)).await
+        self.write("take lanes over", claims::take_over).await
     }
 
     async fn join(&self, card: NodeCard) -> Result<NodeId, StoreError> {
