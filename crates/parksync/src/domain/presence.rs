@@ -161,6 +161,19 @@ fn is_repeat(visit: &Visit, crossing: Crossing<'_>, policy: &Policy) -> bool {
         && !other.as_ref().is_some_and(|other| between(other.at))
 }
 
+/// Finds out that re-reads were none: a crossing the other way lies between reads of what was taken for one passage.
+///
+/// `reads` are the times at which one end of a visit was read, in order. Returns the first of those that belong to a passage of
+/// their own. Reads too far apart to be one passage were never merged, so nothing is found between them.
+#[must_use]
+pub fn parted(reads: &[Timestamp], crossing: Timestamp, policy: &Policy) -> Option<usize> {
+    // Of the same moment the one that came last counts, and that is the crossing.
+    let after = reads.partition_point(|at| *at <= crossing);
+    let before = reads.get(after.checked_sub(1)?)?;
+    let first = reads.get(after)?;
+    (first.duration_since(*before) <= policy.merge_window).then_some(after)
+}
+
 /// How an event came to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -409,6 +422,27 @@ mod tests {
 
         for (name, last, crossing, expected) in table {
             assert_eq!(follow(*last, *crossing, &POLICY()), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_crossing_between_its_reads_parts_a_passage() {
+        let table: &[(&str, &[i64], i64, Option<usize>)] = &[
+            ("between two reads", &[0, 60], 30, Some(1)),
+            ("after both", &[0, 60], 61, None),
+            ("before both", &[10, 60], 5, None),
+            ("at the moment of the first", &[0, 60], 0, Some(1)),
+            ("at the moment of the second", &[0, 60], 60, None),
+            ("between the second and the third", &[0, 60, 110], 80, Some(2)),
+            ("reads at the edge of the window", &[0, 120], 30, Some(1)),
+            ("reads too far apart to be one passage", &[0, 121], 30, None),
+            ("one read", &[0], 30, None),
+            ("no read", &[], 30, None),
+        ];
+
+        for (name, reads, crossing, expected) in table {
+            let reads: Vec<_> = reads.iter().map(|seconds| at(*seconds)).collect();
+            assert_eq!(parted(&reads, at(*crossing), &POLICY()), *expected, "{name}");
         }
     }
 

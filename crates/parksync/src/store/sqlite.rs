@@ -12,6 +12,7 @@ mod lanes;
 mod members;
 mod nodes;
 mod outbox;
+mod parted;
 mod record;
 mod sweep;
 mod trace;

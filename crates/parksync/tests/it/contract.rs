@@ -437,6 +437,94 @@ async fn a_late_re_read_of_an_earlier_visit_does_not_move_this_one() {
     .await;
 }
 
+fn received(seconds: i64, event: GateEvent) -> GateEvent {
+    GateEvent {
+        received_at: at(seconds),
+        ..event
+    }
+}
+
+/// Sends everything that is due. Returns what WeChat Pay heard, in order.
+async fn hears(store: &dyn Store, now: i64) -> Vec<(Direction, Timestamp)> {
+    let mut heard = Vec::new();
+    loop {
+        let leases = claim(store, at(now), 10).await.unwrap();
+        if leases.is_empty() {
+            return heard;
+        }
+        heard.extend(leases.iter().map(|lease| (lease.head.state, lease.head.at)));
+        store.settle(leases.into_iter().map(delivered).collect()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_re_read_that_was_a_passage_of_its_own_is_told_once_that_is_known() {
+    use Direction::{In, Out};
+    for (there, back) in [(In, Out), (Out, In)] {
+        // What was sent when the crossing in between comes: nothing, or the first read.
+        for sent_before in [0, 1] {
+            on_every_store(|store| async move {
+                store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
+                record(&*store, event(1, there, 10)).await;
+                assert_eq!(record(&*store, event(1, there, 70)).await, Recorded::Merged);
+                assert_eq!(record(&*store, event(1, there, 90)).await, Recorded::Merged);
+                let mut heard = Vec::new();
+                if sent_before == 1 {
+                    heard = hears(&*store, 95).await;
+                    assert_eq!(heard.len(), 1);
+                }
+
+                let between = received(100, event(1, back, 40));
+                assert_eq!(record(&*store, between.clone()).await, Recorded::Queued(1));
+
+                heard.extend(hears(&*store, 110).await);
+                assert_eq!(heard, [(there, at(10)), (back, at(40)), (there, at(70))]);
+                assert_eq!(record(&*store, between).await, Recorded::Duplicate);
+                assert_eq!(
+                    record(&*store, received(120, event(1, there, 75))).await,
+                    Recorded::Merged
+                );
+                assert_eq!(record(&*store, event(1, back, 3600)).await, Recorded::Queued(1));
+                assert_eq!(hears(&*store, 3600).await, [(back, at(3600))]);
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_passage_that_was_parted_is_two_visits() {
+    use Direction::{In, Out};
+    on_every_store(|store| async move {
+        // The later read comes first, and is what the member was told.
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
+        record(&*store, event(1, In, 70)).await;
+        assert_eq!(hears(&*store, 75).await, [(In, at(70))]);
+        assert_eq!(record(&*store, received(80, event(1, In, 10))).await, Recorded::Merged);
+        let between = received(100, event(1, Out, 40));
+        assert_eq!(record(&*store, between).await, Recorded::History);
+
+        assert_eq!(hears(&*store, 200).await, []);
+        // A member who binds the plate now hears of the second entry.
+        let bound = store.bind(member(2), vec![plate(1)], false, at(200)).await.unwrap();
+        assert_eq!(bound.inside, 1);
+        assert_eq!(hears(&*store, 200).await, [(In, at(70))]);
+        let visits = store.trace(parksync::store::Traced::Plate(plate(1))).await.unwrap();
+        let ends: Vec<_> = visits
+            .iter()
+            .map(|visit| {
+                (
+                    visit.entered.as_ref().unwrap().at,
+                    visit.left.as_ref().map(|left| left.at),
+                    visit.events.len(),
+                )
+            })
+            .collect();
+        assert_eq!(ends, [(at(10), Some(at(40)), 2), (at(70), None, 1)]);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_refused_state_is_no_news_that_others_must_follow() {
     on_every_store(|store| async move {

@@ -3,6 +3,7 @@
 use rusqlite::OptionalExtension;
 
 use super::lanes::{self, Cause, Message};
+use super::parted::{self, Parted};
 use super::{Failure, Tx, direction, millis, timestamp};
 use crate::domain::gate::{Direction, TimeSource};
 use crate::domain::presence::{self, Arrival, At, Crossing, LaneView, Seen, Step, Tell, Visit};
@@ -42,16 +43,20 @@ fn record_at(
         return Ok(Recorded::Duplicate);
     }
     let members = bound_members(tx, &event.circle, &plate_tag)?;
-    let (step, visit) = if event.policy.inner {
-        (None, None)
+    let (step, visit, parted) = if event.policy.inner {
+        (None, None, None)
     } else {
         follow(tx, event, crossing, &plate_tag)?
+    };
+    let arrival = Arrival {
+        received_at: event.received_at,
+        replayed: read.replayed,
     };
     let tells = match step {
         None | Some(Step::Merged) => Vec::new(),
         Some(_) => members
             .iter()
-            .map(|member| Ok((*member, tell(tx, *member, event, crossing, &plate_tag)?)))
+            .map(|member| Ok((*member, tell(tx, *member, event, crossing, arrival, &plate_tag)?)))
             .collect::<Result<_, Failure>>()?,
     };
     let recorded = summary(step, !members.is_empty(), &tells);
@@ -87,6 +92,9 @@ fn record_at(
     };
     for (member, tell) in tells {
         apply(tx, event, member, tell, &message)?;
+    }
+    if let Some(parted) = parted {
+        parted::tell(tx, event, &members, &parted, &plate_tag)?;
     }
     Ok(recorded)
 }
@@ -135,15 +143,18 @@ pub(super) fn record_tag(tx: &Tx<'_>, circle: &str, lot: &str, id: &str) -> Tag 
     tx.vault.tag(&["amend", circle, lot, id])
 }
 
-/// Moves the visit of the plate and says how, and which visit it was.
-fn follow(
-    tx: &Tx<'_>,
-    event: &GateEvent,
-    crossing: Crossing<'_>,
-    plate_tag: &Tag,
-) -> Result<(Option<Step>, Option<i64>), Failure> {
+/// How the visit of a plate moved, which visit it was, and the passage that this parted from it.
+type Followed = (Option<Step>, Option<i64>, Option<Parted>);
+
+fn follow(tx: &Tx<'_>, event: &GateEvent, crossing: Crossing<'_>, plate_tag: &Tag) -> Result<Followed, Failure> {
     let last = last_visit(tx, &event.circle, plate_tag)?;
     let step = presence::follow(last.as_ref().map(|(_, visit)| visit), crossing, &event.policy);
+    if let Some((id, visit)) = &last
+        && let Some(parted) = parted::find(tx, *id, visit, step, crossing, &event.policy)?
+    {
+        let (step, visit) = parted::split(tx, event, crossing, plate_tag, *id, &parted)?;
+        return Ok((Some(step), Some(visit), Some(parted)));
+    }
     let at = millis(crossing.at);
     let now = millis(event.received_at);
     let id = last.as_ref().map(|(id, _)| *id);
@@ -196,7 +207,7 @@ fn follow(
         }
         (Step::Late, _) => id,
     };
-    Ok((Some(step), visit))
+    Ok((Some(step), visit, None))
 }
 
 /// The latest visit of a plate, with its row. A visit that was cancelled did not happen.
@@ -240,7 +251,14 @@ pub(super) fn bound_members(tx: &Tx<'_>, circle: &str, plate_tag: &Tag) -> Resul
     Ok(members.collect::<Result<_, _>>()?)
 }
 
-fn tell(tx: &Tx<'_>, member: i64, event: &GateEvent, crossing: Crossing<'_>, plate_tag: &Tag) -> Result<Tell, Failure> {
+pub(super) fn tell(
+    tx: &Tx<'_>,
+    member: i64,
+    event: &GateEvent,
+    crossing: Crossing<'_>,
+    arrival: Arrival,
+    plate_tag: &Tag,
+) -> Result<Tell, Failure> {
     let other_car_inside = event.policy.one_car_is_enough
         && tx
             .db
@@ -250,10 +268,6 @@ fn tell(tx: &Tx<'_>, member: i64, event: &GateEvent, crossing: Crossing<'_>, pla
         told: told(tx, member, plate_tag)?,
         waiting: newest_waiting(tx, member, plate_tag)?,
         other_car_inside,
-    };
-    let arrival = Arrival {
-        received_at: event.received_at,
-        replayed: event.read.replayed,
     };
     Ok(presence::tell(view, crossing, arrival, &event.policy))
 }
@@ -293,7 +307,13 @@ fn newest_waiting(tx: &Tx<'_>, member: i64, plate_tag: &Tag) -> Result<Option<At
     .transpose()
 }
 
-fn apply(tx: &Tx<'_>, event: &GateEvent, member: i64, tell: Tell, message: &Message<'_>) -> Result<(), Failure> {
+pub(super) fn apply(
+    tx: &Tx<'_>,
+    event: &GateEvent,
+    member: i64,
+    tell: Tell,
+    message: &Message<'_>,
+) -> Result<(), Failure> {
     let (circle, now) = (&event.circle, event.received_at);
     match tell {
         Tell::Queue {
@@ -311,7 +331,7 @@ fn apply(tx: &Tx<'_>, event: &GateEvent, member: i64, tell: Tell, message: &Mess
     }
 }
 
-fn summary(step: Option<Step>, has_member: bool, tells: &[(i64, Tell)]) -> Recorded {
+pub(super) fn summary(step: Option<Step>, has_member: bool, tells: &[(i64, Tell)]) -> Recorded {
     match step {
         None => return Recorded::Inner,
         Some(Step::Merged) => return Recorded::Merged,
