@@ -3,6 +3,7 @@
 mod config;
 pub mod gate;
 pub(crate) mod members;
+mod migrate;
 mod outbox;
 pub mod plate;
 mod send;
@@ -163,6 +164,8 @@ enum Command {
         #[command(subcommand)]
         command: PlateCommand,
     },
+    /// Bring the database to the schema of this version
+    Migrate,
     /// Look at the settings
     Config {
         #[command(subcommand)]
@@ -240,6 +243,10 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
         } => {
             plate::check(std::io::stdin().lock(), std::io::stdout().lock())?;
             Ok(Exit::Done)
+        }
+        Command::Migrate => {
+            let config = load(&path)?;
+            runtime()?.block_on(migrate::run(&config))
         }
         Command::Config { command } => config::run(&path, &command),
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the room that starts tasks")]
 
 mod listener;
+pub mod stores;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,7 +27,7 @@ use crate::delivery::rates::Rates;
 use crate::delivery::worker::{Worker, jitter};
 use crate::ingest::Source;
 use crate::limits;
-use crate::store::sqlite::{OpenError, ServeLock, SqliteStore};
+use crate::store::sqlite::ServeLock;
 use crate::store::vault::Vault;
 use crate::store::{NodeCard, Store, StoreError};
 use crate::web::pressure::{self, Pressure};
@@ -45,7 +46,7 @@ pub enum StartError {
     },
     /// The database.
     #[error(transparent)]
-    Store(#[from] OpenError),
+    Store(stores::OpenError),
     /// The database cannot be written.
     #[error("cannot write the circles into the database: {0}")]
     Circles(String),
@@ -92,7 +93,7 @@ impl Service {
         let role = config.node.role;
         let courier = WechatCourier::new(roads(config)?);
         let access = access(config)?;
-        let (store, lock) = open(config).await?;
+        let (store, lock) = stores::open_to_serve(config).await?;
         let circles = config
             .circle
             .iter()
@@ -134,7 +135,9 @@ impl Service {
         let watched = Arc::new(Pressure::default());
         let bounds = pressure::Bounds {
             waiting: config.limits.waiting,
-            folder: config.store.path.parent().map(Path::to_path_buf).unwrap_or_default(),
+            // The disk of a PostgreSQL is on its own machine, and a full one says so to each write.
+            folder: (config.store.url.is_empty())
+                .then(|| config.store.path.parent().map(Path::to_path_buf).unwrap_or_default()),
             free_bytes: config.limits.free_disk_mib * 1024 * 1024,
             free_percent: config.limits.free_disk_percent,
         };
@@ -196,13 +199,6 @@ impl Service {
         }
         info!("parksync stopped");
     }
-}
-
-/// Opens the database of the settings. With an SQLite file there is one node; the lock holds any other one off.
-async fn open(config: &Config) -> Result<(Arc<dyn Store>, Option<ServeLock>), StartError> {
-    let store = SqliteStore::open(&config.store.path, Arc::new(vault(config)?))?;
-    let lock = store.serve(&config.store.path).await?;
-    Ok((Arc::new(store), Some(lock)))
 }
 
 fn parts(config: &Config, store: Arc<dyn Store>, courier: Option<Arc<dyn Courier>>, clock: Clock) -> node::Parts {

@@ -18,8 +18,7 @@ use crate::csv_lines;
 use crate::domain::member::{Appid, MemberKey, Openid, bindable_plate, readable_plate};
 use crate::domain::plate::Plate;
 use crate::limits;
-use crate::service;
-use crate::store::sqlite::SqliteStore;
+use crate::service::stores;
 use crate::store::{Bound, MEMBERS_PER_PLATE, Store, StoreError};
 
 /// Lines that are written at one time. They share commits.
@@ -74,7 +73,7 @@ pub(super) struct MemberArgs {
 }
 
 pub(super) async fn run(config: &Config, command: MembersCommand) -> Result<Exit, Failure> {
-    let store = open_store(config)?;
+    let store = open_store(config).await?;
     match command {
         MembersCommand::Import { file, circle } => import(config, store, &file, circle).await,
         MembersCommand::List { circle, json } => list(&*store, circle, json).await,
@@ -119,10 +118,8 @@ pub(super) async fn run(config: &Config, command: MembersCommand) -> Result<Exit
 }
 
 /// Opens the database of the settings, whether or not `serve` runs on it.
-pub(super) fn open_store(config: &Config) -> Result<Arc<dyn Store>, Failure> {
-    let vault = Arc::new(service::vault(config).map_err(start_failure)?);
-    let store = SqliteStore::open(&config.store.path, vault).map_err(|error| start_failure(error.into()))?;
-    Ok(Arc::new(store))
+pub(super) async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Failure> {
+    stores::open(config).await.map_err(start_failure)
 }
 
 impl MemberArgs {

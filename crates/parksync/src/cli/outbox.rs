@@ -104,7 +104,7 @@ fn parse_status(word: &str) -> Result<Status, String> {
 }
 
 pub(super) async fn run(config: &Config, command: OutboxCommand) -> Result<Exit, Failure> {
-    let store = open_store(config)?;
+    let store = open_store(config).await?;
     let failed = |error: crate::store::StoreError| Failure::new(Exit::Later, error.to_string());
     let now = Clock::system().now();
     let mut out = std::io::stdout().lock();

@@ -6,8 +6,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::Clock;
 use crate::config::{Config, NodeRole};
+use crate::service::stores::OpenError;
 use crate::service::{Service, StartError};
-use crate::store::sqlite::OpenError;
+use crate::store::{postgres, sqlite};
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -66,8 +67,13 @@ pub(crate) fn start_failure(error: StartError) -> Failure {
     let failure = |exit| Failure::new(exit, error.to_string());
     match &error {
         StartError::Key { .. } => failure(Exit::Configuration),
-        StartError::Store(OpenError::Served { .. }) => {
+        StartError::Store(OpenError::Sqlite(sqlite::OpenError::Served { .. })) => {
             failure(Exit::Later).hint("stop the other one first, or give this one a database of its own")
+        }
+        StartError::Store(OpenError::Postgres(postgres::OpenError::Away(_))) => failure(Exit::Later)
+            .hint("see that it runs and that [store] url names it; `serve` can simply be started again"),
+        StartError::Store(OpenError::Postgres(postgres::OpenError::Older { .. })) => {
+            failure(Exit::Configuration).hint("parksync migrate")
         }
         StartError::Store(_) | StartError::Circles(_) => failure(Exit::Configuration),
         StartError::Listen { .. } => {

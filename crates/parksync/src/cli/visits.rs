@@ -52,7 +52,7 @@ pub(super) async fn run(config: &Config, command: VisitsCommand) -> Result<Exit,
             })
         }
     };
-    let store = open_store(config)?;
+    let store = open_store(config).await?;
     let visits = store
         .trace(traced)
         .await

@@ -24,8 +24,8 @@ pub struct Pressure(AtomicU8, AtomicBool);
 pub struct Bounds {
     /// Messages that may wait.
     pub waiting: u64,
-    /// The folder of the database.
-    pub folder: PathBuf,
+    /// The folder of the database, when it is on this machine.
+    pub folder: Option<PathBuf>,
     /// Free bytes below which nothing is taken …
     pub free_bytes: u64,
     /// … unless this share of the disk is free all the same.
@@ -100,6 +100,6 @@ async fn look(store: &dyn Store, bounds: &Bounds) -> u8 {
 }
 
 fn free_disk(bounds: &Bounds) -> Option<(u64, u64)> {
-    let disk = rustix::fs::statvfs(&bounds.folder).ok()?;
+    let disk = rustix::fs::statvfs(bounds.folder.as_ref()?).ok()?;
     Some((disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize))
 }
