@@ -1,9 +1,11 @@
 //! The command line: arguments in, exit code out. stdout is data, stderr is talk.
 
 mod config;
+mod doctor;
 pub mod gate;
 pub(crate) mod members;
 mod migrate;
+mod moving;
 mod outbox;
 pub mod plate;
 mod send;
@@ -166,6 +168,10 @@ enum Command {
     },
     /// Bring the database to the schema of this version
     Migrate,
+    /// Carry a running installation from its SQLite file over to PostgreSQL, and compare both
+    Move(moving::MoveArgs),
+    /// Check keys, database, clocks and WeChat Pay, and say what is wrong, one line each
+    Doctor(doctor::DoctorArgs),
     /// Look at the settings
     Config {
         #[command(subcommand)]
@@ -247,6 +253,14 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Migrate => {
             let config = load(&path)?;
             runtime()?.block_on(migrate::run(&config))
+        }
+        Command::Move(arguments) => {
+            let config = load(&path)?;
+            runtime()?.block_on(moving::run(&config, &arguments))
+        }
+        Command::Doctor(arguments) => {
+            let config = load(&path)?;
+            runtime()?.block_on(doctor::run(&config, &arguments))
         }
         Command::Config { command } => config::run(&path, &command),
     }

@@ -3,6 +3,7 @@
 //! Decisions come from `domain`; an adapter owns its SQL and its transactions. `web`, `delivery` and `cli` call it.
 
 mod book;
+pub mod moving;
 pub mod postgres;
 pub mod sqlite;
 pub mod vault;

@@ -1,14 +1,18 @@
 //! What a group of gate events does, worked out in memory. A store loads what is known of their cars, asks, and writes down what
 //! changed. No SQL here, no I/O.
 
+mod parted;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
 use super::vault::{Tag, Vault};
 use super::{GateEvent, MEMBERS_PER_PLATE, Recorded};
 use crate::domain::gate::{Direction, TimeSource};
-use crate::domain::presence::{self, Arrival, At, Crossing, LaneView, Seen, Step, Tell, Visit};
+use crate::domain::presence::{self, Arrival, At, Crossing, LaneView, Policy, Seen, Step, Tell, Visit};
+use crate::sabotage::{self, Sabotage};
 
 /// One gate event with everything that does not depend on what is stored.
 #[derive(Debug)]
@@ -47,7 +51,11 @@ impl Prepared {
 }
 
 /// What makes a resend the same event: the sender's own record, or everything it says.
-pub(super) fn dedupe_tag(vault: &Vault, event: &GateEvent) -> Tag {
+fn dedupe_tag(vault: &Vault, event: &GateEvent) -> Tag {
+    if sabotage::is(Sabotage::NoDedupe) {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        return vault.tag(&["never the same", &NUMBER.fetch_add(1, Ordering::Relaxed).to_string()]);
+    }
     let read = &event.read;
     let (circle, lot) = (&*event.circle, &*event.lot);
     let gate = event.gate.as_deref().unwrap_or_default();
@@ -78,6 +86,20 @@ pub(super) struct Car {
     pub(super) visits: Vec<VisitRow>,
     /// The members that are bound to it.
     pub(super) listeners: Vec<Listener>,
+    /// The reads of its last visit, in order. They matter only where some were merged, so only then they are loaded.
+    pub(super) reads: Option<Vec<ReadRow>>,
+}
+
+/// One read of a visit, as its own event tells it.
+#[derive(Clone, Debug)]
+pub(super) struct ReadRow {
+    pub(super) event_id: i64,
+    pub(super) lot: String,
+    pub(super) state: Direction,
+    pub(super) at: Timestamp,
+    pub(super) arrival: Arrival,
+    /// Members whose lanes were given a message of it.
+    pub(super) told_to: Vec<i64>,
 }
 
 /// One stay, as stored.
@@ -90,7 +112,10 @@ pub(super) struct VisitRow {
     pub(super) left_at: Option<Timestamp>,
     pub(super) ended: Option<String>,
     pub(super) forget_from: Option<Timestamp>,
+    /// A member was bound to the plate at one of its crossings.
     pub(super) of_member: bool,
+    /// One of its ends was read more than once.
+    pub(super) reread: bool,
 }
 
 /// One member's lane, as far as one car is concerned.
@@ -130,6 +155,10 @@ pub(super) struct Changes {
     pub(super) messages: Vec<NewMessage>,
     /// Stored messages that are pointless now, and why.
     pub(super) superseded: Vec<(i64, &'static str, Timestamp)>,
+    /// Stored events that belong to another visit, and to which.
+    pub(super) moved: Vec<(i64, i64)>,
+    /// Stored events that were taken for second reads and are told after all.
+    pub(super) parted: Vec<PartedEvent>,
     /// Lanes whose time has to be looked at again.
     pub(super) lanes: BTreeSet<i64>,
     pub(super) counts: Counts,
@@ -150,13 +179,25 @@ pub(super) struct NewEvent {
     pub(super) recorded: Recorded,
 }
 
+/// A second read that was a crossing of its own.
+#[derive(Debug)]
+pub(super) struct PartedEvent {
+    pub(super) event_id: i64,
+    /// Which event of the group has its plate.
+    pub(super) index: usize,
+    pub(super) of_member: bool,
+    pub(super) recorded: Recorded,
+}
+
 /// A message to write down.
 #[derive(Debug)]
 pub(super) struct NewMessage {
-    /// Which event of the group it tells.
+    /// Which event of the group has its plate.
     pub(super) index: usize,
     pub(super) event_id: i64,
     pub(super) member: i64,
+    pub(super) state: Direction,
+    pub(super) at: Timestamp,
     pub(super) not_before: Timestamp,
     pub(super) status: &'static str,
     pub(super) reason: Option<&'static str>,
@@ -206,21 +247,23 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// Takes one event of the group in.
-    pub(super) fn record(&mut self, index: usize, one: &Prepared) -> Recorded {
-        let recorded = self.record_new(index, one);
+    /// Takes one event of the group in. `None`: more has to be loaded first. What was taken in until then has to be saved, and this
+    /// event and those behind it are for another book.
+    pub(super) fn record(&mut self, index: usize, one: &Prepared) -> Option<Recorded> {
+        let recorded = if self.seen.contains(&one.dedupe) {
+            Recorded::Duplicate
+        } else {
+            self.record_new(index, one)?
+        };
         let lot = &one.event.lot;
         count(&mut self.changes.counts, "event", lot, recorded.word(), 1);
         if one.time_source == TimeSource::Receipt {
             count(&mut self.changes.counts, "clock", lot, "ahead", 1);
         }
-        recorded
+        Some(recorded)
     }
 
-    fn record_new(&mut self, index: usize, one: &Prepared) -> Recorded {
-        if !self.seen.insert(one.dedupe) {
-            return Recorded::Duplicate;
-        }
+    fn record_new(&mut self, index: usize, one: &Prepared) -> Option<Recorded> {
         let event = &one.event;
         let crossing = Crossing {
             lot: &event.lot,
@@ -230,34 +273,36 @@ impl Book {
         let key = one.car();
         let car = self.cars.entry(key.clone()).or_default();
         let of_member = !car.listeners.is_empty();
-        let mut step = None;
-        let mut visit = None;
+        let (mut step, mut visit, mut parted) = (None, None, None);
         if !event.policy.inner {
-            let followed = follow(car, one, crossing, &mut self.visit_ids, &mut self.changes.counts);
-            step = Some(followed);
-            if let Some(row) = car.visits.last_mut() {
+            let followed = presence::follow(car.last_visit().as_ref(), crossing, &event.policy);
+            parted = car.parted_by(crossing, followed, &event.policy)?;
+            let before = car.visits.clone();
+            let (followed, moved) = match &parted {
+                Some(parted) => parted.split(car, one, crossing, &mut self.visit_ids, &mut self.changes),
+                None => car.follow(followed, one, crossing, &mut self.visit_ids, &mut self.changes.counts),
+            };
+            (step, visit) = (Some(followed), moved);
+            for row in car.visits.iter_mut().filter(|row| Some(row.id) == moved) {
                 row.of_member |= of_member;
-                visit = Some(row.id);
             }
-            let first = car.visits.len().saturating_sub(2);
-            for row in &car.visits[first..] {
+            for row in car.visits.iter().filter(|row| !before.contains(row)) {
                 self.changes.visits.insert(row.id, (key.clone(), row.clone()));
             }
+            // This read is one more of them.
+            car.reads = None;
         }
+        self.seen.insert(one.dedupe);
+        let event_id = self.event_ids.next().expect("there is a number for each event");
         let arrival = Arrival {
             received_at: event.received_at,
             replayed: event.read.replayed,
         };
-        let tells: Vec<Tell> = match step {
+        let tells = match step {
             None | Some(Step::Merged) => Vec::new(),
-            Some(_) => car
-                .listeners
-                .iter()
-                .map(|listener| presence::tell(listener.view(&event.policy), crossing, arrival, &event.policy))
-                .collect(),
+            Some(_) => car.tell(&mut self.changes, index, one, event_id, crossing, arrival, &[]),
         };
         let recorded = summary(step, of_member, &tells);
-        let event_id = self.event_ids.next().expect("there is a number for each event");
         self.changes.events.push(NewEvent {
             index,
             id: event_id,
@@ -265,68 +310,95 @@ impl Book {
             of_member,
             recorded,
         });
-        for (listener, tell) in car.listeners.iter_mut().zip(tells) {
+        if let Some(parted) = parted {
+            parted.tell(car, &mut self.changes, index, one);
+        }
+        Some(recorded)
+    }
+}
+
+impl Car {
+    /// Moves the visit and says how, and which one it was.
+    fn follow(
+        &mut self,
+        step: Step,
+        one: &Prepared,
+        crossing: Crossing<'_>,
+        visit_ids: &mut std::vec::IntoIter<i64>,
+        counts: &mut Counts,
+    ) -> (Step, Option<i64>) {
+        let now = one.event.received_at;
+        let mut opened = VisitRow::default();
+        match (step, crossing.state, self.visits.last_mut()) {
+            (Step::Merged, Direction::In, Some(last)) => {
+                last.entered_at = last.entered_at.min(Some(crossing.at));
+                last.reread = true;
+            }
+            (Step::Merged, Direction::Out, Some(last)) => {
+                last.left_at = last.left_at.max(Some(crossing.at));
+                last.reread = true;
+            }
+            (Step::Left, _, Some(last)) => last.leave(crossing.lot, crossing.at, now),
+            (Step::Opened | Step::Reopened, _, last) => {
+                if step == Step::Reopened {
+                    if let Some(last) = last.filter(|last| last.ended.is_none()) {
+                        last.ended = Some("no-exit-seen".to_owned());
+                        last.forget_from = Some(now);
+                    }
+                    count(counts, "visit", crossing.lot, "no-exit-seen", 1);
+                }
+                opened.entered_lot = Some(crossing.lot.to_owned());
+                opened.entered_at = Some(crossing.at);
+            }
+            (Step::LeftUnseen, ..) => {
+                count(counts, "visit", crossing.lot, "no-entry-seen", 1);
+                opened.leave(crossing.lot, crossing.at, now);
+            }
+            (Step::Late | Step::Merged | Step::Left, ..) => {}
+        }
+        if matches!(step, Step::Opened | Step::Reopened | Step::LeftUnseen) {
+            opened.id = visit_ids.next().expect("there is a number for each event");
+            self.visits.push(opened);
+        }
+        (step, self.visits.last().map(|visit| visit.id))
+    }
+
+    /// Puts a crossing into the lanes of the members, but for those who have it. Returns what became of it in each.
+    #[expect(clippy::too_many_arguments, reason = "what is told, of which event, and how it came")]
+    fn tell(
+        &mut self,
+        changes: &mut Changes,
+        index: usize,
+        one: &Prepared,
+        event_id: i64,
+        crossing: Crossing<'_>,
+        arrival: Arrival,
+        but_for: &[i64],
+    ) -> Vec<Tell> {
+        let policy = &one.event.policy;
+        let listeners = self
+            .listeners
+            .iter_mut()
+            .filter(|listener| !but_for.contains(&listener.member));
+        let mut tells = Vec::new();
+        for listener in listeners {
+            let tell = presence::tell(listener.view(policy), crossing, arrival, policy);
             let message = NewMessage {
                 index,
                 event_id,
                 member: listener.member,
-                not_before: event.received_at,
+                state: crossing.state,
+                at: crossing.at,
+                not_before: one.event.received_at,
                 status: "waiting",
                 reason: None,
             };
-            listener.apply(&mut self.changes, one, crossing, tell, message);
+            listener.apply(changes, one, tell, message);
+            tells.push(tell);
         }
-        recorded
+        tells
     }
-}
 
-/// Moves the visit of a car and says how.
-fn follow(
-    car: &mut Car,
-    one: &Prepared,
-    crossing: Crossing<'_>,
-    visit_ids: &mut std::vec::IntoIter<i64>,
-    counts: &mut Counts,
-) -> Step {
-    let event = &one.event;
-    let known = car.last_visit();
-    let step = presence::follow(known.as_ref(), crossing, &event.policy);
-    let seen_here = (Some(crossing.lot.to_owned()), Some(crossing.at));
-    let mut opened = VisitRow::default();
-    match (step, crossing.state, car.visits.last_mut()) {
-        (Step::Merged, Direction::In, Some(last)) => last.entered_at = last.entered_at.min(Some(crossing.at)),
-        (Step::Merged, Direction::Out, Some(last)) => last.left_at = last.left_at.max(Some(crossing.at)),
-        (Step::Left, _, Some(last)) => {
-            (last.left_lot, last.left_at) = seen_here;
-            last.ended = Some("left".to_owned());
-            last.forget_from = Some(event.received_at);
-        }
-        (Step::Opened | Step::Reopened, _, last) => {
-            if step == Step::Reopened {
-                if let Some(last) = last.filter(|last| last.ended.is_none()) {
-                    last.ended = Some("no-exit-seen".to_owned());
-                    last.forget_from = Some(event.received_at);
-                }
-                count(counts, "visit", crossing.lot, "no-exit-seen", 1);
-            }
-            (opened.entered_lot, opened.entered_at) = seen_here;
-        }
-        (Step::LeftUnseen, ..) => {
-            count(counts, "visit", crossing.lot, "no-entry-seen", 1);
-            (opened.left_lot, opened.left_at) = seen_here;
-            opened.ended = Some("left".to_owned());
-            opened.forget_from = Some(event.received_at);
-        }
-        (Step::Late | Step::Merged | Step::Left, ..) => {}
-    }
-    if matches!(step, Step::Opened | Step::Reopened | Step::LeftUnseen) {
-        opened.id = visit_ids.next().expect("there is a number for each event");
-        car.visits.push(opened);
-    }
-    step
-}
-
-impl Car {
     /// The latest visit, as decisions see it.
     pub(super) fn last_visit(&self) -> Option<Visit> {
         let (last, before) = self.visits.split_last()?;
@@ -342,8 +414,17 @@ impl Car {
     }
 }
 
+impl VisitRow {
+    fn leave(&mut self, lot: &str, at: Timestamp, now: Timestamp) {
+        self.left_lot = Some(lot.to_owned());
+        self.left_at = Some(at);
+        self.ended = Some("left".to_owned());
+        self.forget_from = Some(now);
+    }
+}
+
 impl Listener {
-    fn view(&self, policy: &presence::Policy) -> LaneView {
+    fn view(&self, policy: &Policy) -> LaneView {
         LaneView {
             told: self.told,
             waiting: self.newest(|_| true).map(|at| self.waiting[at].at),
@@ -359,18 +440,11 @@ impl Listener {
             .map(|(place, _)| place)
     }
 
-    fn apply(
-        &mut self,
-        changes: &mut Changes,
-        one: &Prepared,
-        crossing: Crossing<'_>,
-        tell: Tell,
-        mut message: NewMessage,
-    ) {
+    fn apply(&mut self, changes: &mut Changes, one: &Prepared, tell: Tell, mut message: NewMessage) {
         let (circle, now) = (&one.event.circle, one.event.received_at);
         let at = At {
-            state: crossing.state,
-            at: crossing.at,
+            state: message.state,
+            at: message.at,
         };
         match tell {
             Tell::Queue {
@@ -378,7 +452,7 @@ impl Listener {
                 supersedes_older,
             } => {
                 if supersedes_older {
-                    let (older, newer) = self.waiting.iter().partition(|waits| waits.at.at <= crossing.at);
+                    let (older, newer) = self.waiting.iter().partition(|waits| waits.at.at <= at.at);
                     self.waiting = newer;
                     supersede(changes, circle, older, REPLACED, now);
                 }
@@ -392,7 +466,7 @@ impl Listener {
                 count(&mut changes.counts, "waiting", circle, "waiting", 1);
             }
             Tell::CancelOut => {
-                let entry = self.newest(|waits| waits.state == Direction::In && waits.at <= crossing.at);
+                let entry = self.newest(|waits| waits.state == Direction::In && waits.at <= at.at);
                 let taken = entry.map(|place| self.waiting.remove(place));
                 supersede(changes, circle, taken.into_iter().collect(), TURNED_ROUND, now);
                 changes.lanes.insert(self.member);
@@ -435,7 +509,7 @@ pub(super) fn count(counts: &mut Counts, name: &'static str, scope: &str, word: 
 }
 
 /// What to tell the sender, in one word.
-pub(super) fn summary(step: Option<Step>, has_member: bool, tells: &[Tell]) -> Recorded {
+fn summary(step: Option<Step>, has_member: bool, tells: &[Tell]) -> Recorded {
     match step {
         None => return Recorded::Inner,
         Some(Step::Merged) => return Recorded::Merged,

@@ -6,6 +6,7 @@
 
 mod amend;
 mod bell;
+mod carry;
 mod claims;
 mod connect;
 mod holds;
@@ -26,10 +27,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool};
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc};
 
 use super::book::Prepared;
+use super::moving::Checksum;
 use super::vault::Vault;
 use super::{
     Amend, Amended, Beat, Bound, ClaimRequest, Counter, Entry, GateEvent, Hold, Lease, Member, MerchantNews, NeverSent,
@@ -42,6 +45,7 @@ use crate::domain::plate::Plate;
 use tx::{Failure, Tx};
 
 pub use connect::{Address, OpenError};
+pub use nodes::Replication;
 pub use schema::{Migrated, SCHEMA};
 
 /// Threads for the connections. The database does the work; these speak with it.
@@ -203,6 +207,44 @@ impl PgStore {
         schema::migrate(address).await
     }
 
+    /// How far what is committed is from being lost with one machine, and the time of the database.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn replication(&self) -> Result<(Replication, Timestamp), StoreError> {
+        transact!(self, "ask for the standbys", |tx| nodes::replication(&tx))
+    }
+
+    // The receiving end of a move: see `moving`.
+
+    pub(super) async fn ready_for_move(&self) -> Result<Result<(), String>, StoreError> {
+        transact!(self, "begin a move", |tx| carry::ready(&tx))
+    }
+
+    pub(super) async fn make_days(&self, days: Vec<String>) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.on_own_threads("make days", async move {
+            schema::make_days(&*inner.client().await?, &days).await
+        })
+        .await
+    }
+
+    pub(super) async fn carried(&self, table: &'static str) -> Result<u64, StoreError> {
+        transact!(self, "look what was moved", |tx| carry::carried(&tx, table))
+    }
+
+    pub(super) async fn carry_in(&self, table: &'static str, rows: Value, done: u64) -> Result<(), StoreError> {
+        transact!(self, "move rows", |tx| carry::carry_in(&tx, table, &rows, done))
+    }
+
+    pub(super) async fn checksum(&self, table: &'static str) -> Result<Checksum, StoreError> {
+        transact!(self, "compare rows", |tx| carry::checksum(&tx, table))
+    }
+
+    pub(super) async fn number_on(&self, newest: [i64; 5]) -> Result<(), StoreError> {
+        transact!(self, "end a move", |tx| carry::number_on(&tx, newest))
+    }
+
     async fn on_own_threads<T: Send + 'static>(
         &self,
         doing: &'static str,
@@ -347,7 +389,17 @@ impl Store for PgStore {
     }
 
     async fn forget(&self, retention: Retention) -> Result<Swept, StoreError> {
-        transact!(self, "forget old visits", |tx| sweep::forget(&tx, &retention))
+        let swept = transact!(self, "forget old visits", |tx| sweep::forget(&tx, &retention))?;
+        if swept.looked == 0 {
+            let inner = Arc::clone(&self.inner);
+            self.on_own_threads("make and drop days", async move {
+                let client = inner.client().await?;
+                schema::ensure_days(&client).await?;
+                schema::drop_days(&client, (retention.now - retention.all).as_millisecond()).await
+            })
+            .await?;
+        }
+        Ok(swept)
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {

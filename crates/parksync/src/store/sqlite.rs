@@ -12,13 +12,11 @@ mod lanes;
 mod members;
 mod nodes;
 mod outbox;
-mod parted;
 mod record;
 mod sweep;
 mod trace;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,6 +30,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::book::{self, Counts, Prepared};
 use super::vault::Vault;
 use super::{
     Amend, Amended, Beat, Bound, ClaimRequest, Counter, Entry, GateEvent, Hold, Lease, Member, MerchantNews, NeverSent,
@@ -258,11 +257,13 @@ impl SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn record(&self, events: Vec<GateEvent>, never: Vec<NeverSent>) -> Result<Vec<Recorded>, StoreError> {
+        let vault = &self.vault;
+        let events: Vec<_> = events.into_iter().map(|event| Prepared::new(vault, event)).collect();
         self.offer("record gate events", move |tx| {
             for read in &never {
                 tx.count("never", &read.lot, read.reason, 1);
             }
-            events.iter().map(|event| record::record(tx, event)).collect()
+            events.iter().map(|one| record::record(tx, one)).collect()
         })
         .await
     }
@@ -435,7 +436,7 @@ struct Tx<'a> {
     vault: &'a Vault,
     /// The time by the clock of the store, which leases are measured by.
     store_now: Timestamp,
-    counts: RefCell<BTreeMap<(&'static str, String, String), i64>>,
+    counts: RefCell<Counts>,
     /// Something was written that may make a lane due.
     woke: Cell<bool>,
 }
@@ -443,11 +444,19 @@ struct Tx<'a> {
 impl Tx<'_> {
     /// Adds to a counter; written once, before the commit.
     fn count(&self, name: &'static str, scope: &str, word: &str, by: i64) {
-        *self
-            .counts
-            .borrow_mut()
-            .entry((name, scope.to_owned(), word.to_owned()))
-            .or_default() += by;
+        book::count(&mut self.counts.borrow_mut(), name, scope, word, by);
+    }
+
+    fn count_all(&self, counts: Counts) {
+        let mut all = self.counts.borrow_mut();
+        for (key, by) in counts {
+            *all.entry(key).or_default() += by;
+        }
+    }
+
+    /// Counts what left the waiting ones, and how.
+    fn leave_waiting(&self, circle: &str, word: &str, by: usize) {
+        book::leave_waiting(&mut self.counts.borrow_mut(), circle, word, by);
     }
 
     fn write_counts(&self) -> rusqlite::Result<()> {

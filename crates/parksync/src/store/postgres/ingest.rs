@@ -10,9 +10,12 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use super::lanes;
 use super::tx::{Args, Failure, Tx, direction, maybe_timestamp, millis, tag, timestamp};
 use super::{Inner, QUEUE};
-use crate::domain::presence::At;
+use crate::domain::gate::TimeSource;
+use crate::domain::presence::{Arrival, At};
 use crate::sabotage;
-use crate::store::book::{Book, Car, Listener, NewMessage, Place, Prepared, VisitRow, Waits};
+use crate::store::book::{
+    Book, Car, CarKey, Listener, NewEvent, NewMessage, PartedEvent, Place, Prepared, ReadRow, VisitRow, Waits,
+};
 use crate::store::{NeverSent, Recorded, StoreError};
 
 /// Events in one transaction. Beyond it the first caller waits for nothing.
@@ -135,16 +138,22 @@ async fn commit_once(
 
 /// Records events in their order, inside a transaction.
 pub(super) async fn record(tx: &Tx<'_>, events: &[&Prepared]) -> Result<Vec<Recorded>, Failure> {
-    if events.is_empty() {
-        return Ok(Vec::new());
+    let mut recorded = Vec::with_capacity(events.len());
+    // Once, but where one event needs what another one of the group has just changed.
+    while recorded.len() < events.len() {
+        let rest = &events[recorded.len()..];
+        let mut book = load(tx, rest).await?;
+        let taken = rest
+            .iter()
+            .enumerate()
+            .map_while(|(index, event)| book.record(index, event));
+        let before = recorded.len();
+        recorded.extend(taken);
+        if recorded.len() == before {
+            return Err(Failure::Damaged("a visit whose reads are not there"));
+        }
+        save(tx, rest, book).await?;
     }
-    let mut book = load(tx, events).await?;
-    let recorded = events
-        .iter()
-        .enumerate()
-        .map(|(index, event)| book.record(index, event))
-        .collect();
-    save(tx, events, book).await?;
     Ok(recorded)
 }
 
@@ -191,9 +200,11 @@ async fn load(tx: &Tx<'_>, events: &[&Prepared]) -> Result<Book, Failure> {
             ended: row.try_get(7)?,
             forget_from: maybe_timestamp(row.try_get(8)?)?,
             of_member: row.try_get(9)?,
+            reread: row.try_get(10)?,
         };
         book.cars.entry(key).or_default().visits.push(visit);
     }
+    load_reads(tx, &mut book).await?;
     let heads: HashMap<i64, Option<i64>> = lanes
         .iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
@@ -245,6 +256,43 @@ async fn load(tx: &Tx<'_>, events: &[&Prepared]) -> Result<Book, Failure> {
     Ok(book)
 }
 
+/// Loads the reads of visits where some were merged. There are few of them.
+async fn load_reads(tx: &Tx<'_>, book: &mut Book) -> Result<(), Failure> {
+    let mut cars: HashMap<i64, &mut Car> = HashMap::new();
+    for car in book.cars.values_mut() {
+        if let Some(id) = car.visits.last().filter(|visit| visit.reread).map(|visit| visit.id) {
+            car.reads = Some(Vec::new());
+            cars.insert(id, car);
+        }
+    }
+    if cars.is_empty() {
+        return Ok(());
+    }
+    let visits: Vec<i64> = cars.keys().copied().collect();
+    for row in tx.rows(READS, &[&visits]).await? {
+        let visit: i64 = row.try_get(0)?;
+        let read = ReadRow {
+            event_id: row.try_get(1)?,
+            lot: row.try_get(2)?,
+            state: direction(row.try_get(3)?)?,
+            at: timestamp(row.try_get(4)?)?,
+            arrival: Arrival {
+                received_at: timestamp(row.try_get(5)?)?,
+                replayed: row.try_get(6)?,
+            },
+            told_to: row.try_get(7)?,
+        };
+        if let Some(reads) = cars.get_mut(&visit).and_then(|car| car.reads.as_mut()) {
+            reads.push(read);
+        }
+    }
+    Ok(())
+}
+
+const READS: &str = "SELECT e.visit_id, e.id, e.lot, e.state, e.at, e.received_at, e.replayed,
+           ARRAY(SELECT member_id FROM message WHERE event_id = e.id UNION ALL SELECT member_id FROM delivery WHERE event_id = e.id)
+    FROM event e WHERE e.visit_id = ANY($1::bigint[]) AND e.recorded NOT IN ('corrected', 'cancelled') ORDER BY e.at, e.id";
+
 /// Lanes of all members of the cars, in the order in which everybody locks them.
 pub(super) const LOCK_LANES: &str = "SELECT l.member_id, l.head_id FROM lane l
     WHERE l.member_id IN (SELECT b.member_id FROM unnest($1::text[], $2::bytea[]) k (circle, tag)
@@ -253,7 +301,7 @@ pub(super) const LOCK_LANES: &str = "SELECT l.member_id, l.head_id FROM lane l
 
 pub(super) const VISITS: &str = "SELECT k.circle, k.tag, v.*
     FROM unnest($1::text[], $2::bytea[]) k (circle, tag),
-         LATERAL (SELECT id, entered_lot, entered_at, left_lot, left_at, ended, forget_from, of_member FROM visit
+         LATERAL (SELECT id, entered_lot, entered_at, left_lot, left_at, ended, forget_from, of_member, reread FROM visit
                   WHERE plate_tag = k.tag AND circle = k.circle AND ended IS DISTINCT FROM 'cancelled'
                   ORDER BY id DESC LIMIT 2) v
     ORDER BY v.id";
@@ -299,11 +347,34 @@ async fn save(tx: &Tx<'_>, events: &[&Prepared], book: Book) -> Result<(), Failu
     write_visits(tx, changes.visits.into_values()).await?;
     write_messages(tx, events, "message", &messages).await?;
     write_messages(tx, events, "delivery", &superseded_at_once).await?;
+    write_parted(tx, events, &changes.moved, &changes.parted).await?;
     lanes::end(tx, &superseded).await?;
     lanes::refresh(tx, &lanes).await
 }
 
-async fn write_events(tx: &Tx<'_>, events: &[&Prepared], new: &[crate::store::book::NewEvent]) -> Result<(), Failure> {
+async fn write_parted(
+    tx: &Tx<'_>,
+    events: &[&Prepared],
+    moved: &[(i64, i64)],
+    parted: &[PartedEvent],
+) -> Result<(), Failure> {
+    for (event, visit) in moved {
+        tx.execute("UPDATE event SET visit_id = $2 WHERE id = $1", &[event, visit])
+            .await?;
+    }
+    for one in parted {
+        let plate = &events[one.index].event.read.plate;
+        let sealed = one.of_member.then(|| tx.vault.seal_plate(plate));
+        tx.execute(
+            "UPDATE event SET recorded = $2, plate_sealed = coalesce(plate_sealed, $3) WHERE id = $1 AND recorded = 'merged'",
+            &[&one.event_id, &one.recorded.word(), &sealed],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn write_events(tx: &Tx<'_>, events: &[&Prepared], new: &[NewEvent]) -> Result<(), Failure> {
     if new.is_empty() {
         return Ok(());
     }
@@ -325,9 +396,7 @@ async fn write_events(tx: &Tx<'_>, events: &[&Prepared], new: &[crate::store::bo
     let states: Vec<&str> = rows().map(|(_, one)| one.event.read.state.as_str()).collect();
     let at: Vec<i64> = rows().map(|(_, one)| millis(one.at)).collect();
     let claimed: Vec<Option<i64>> = rows()
-        .map(|(_, one)| {
-            (one.time_source == crate::domain::gate::TimeSource::Receipt).then(|| millis(one.event.read.at))
-        })
+        .map(|(_, one)| (one.time_source == TimeSource::Receipt).then(|| millis(one.event.read.at)))
         .collect();
     let received: Vec<i64> = rows().map(|(_, one)| millis(one.event.received_at)).collect();
     let replayed: Vec<bool> = rows().map(|(_, one)| one.event.read.replayed).collect();
@@ -349,10 +418,7 @@ const INSERT_EVENTS: &str = "INSERT INTO event (id, dedupe, record_tag, visit_id
     SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::bytea[],
                          $9::bytea[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::boolean[], $15::text[])";
 
-async fn write_visits(
-    tx: &Tx<'_>,
-    visits: impl Iterator<Item = (crate::store::book::CarKey, VisitRow)>,
-) -> Result<(), Failure> {
+async fn write_visits(tx: &Tx<'_>, visits: impl Iterator<Item = (CarKey, VisitRow)>) -> Result<(), Failure> {
     let visits: Vec<_> = visits.collect();
     if visits.is_empty() {
         return Ok(());
@@ -368,15 +434,17 @@ async fn write_visits(
     let ended: Vec<Option<&str>> = rows().map(|visit| visit.ended.as_deref()).collect();
     let forget: Vec<Option<i64>> = rows().map(|visit| visit.forget_from.map(millis)).collect();
     let of_member: Vec<bool> = rows().map(|visit| visit.of_member).collect();
+    let reread: Vec<bool> = rows().map(|visit| visit.reread).collect();
     tx.execute(
-        "INSERT INTO visit (id, circle, plate_tag, entered_lot, entered_at, left_lot, left_at, ended, forget_from, of_member)
+        "INSERT INTO visit (id, circle, plate_tag, entered_lot, entered_at, left_lot, left_at, ended, forget_from, of_member, reread)
          SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::text[],
-                              $9::bigint[], $10::boolean[])
+                              $9::bigint[], $10::boolean[], $11::boolean[])
          ON CONFLICT (id) DO UPDATE
          SET entered_lot = excluded.entered_lot, entered_at = excluded.entered_at, left_lot = excluded.left_lot,
-             left_at = excluded.left_at, ended = excluded.ended, forget_from = excluded.forget_from, of_member = excluded.of_member",
+             left_at = excluded.left_at, ended = excluded.ended, forget_from = excluded.forget_from, of_member = excluded.of_member,
+             reread = excluded.reread",
         &[
-            &ids, &circles, &tags, &entered_lots, &entered, &left_lots, &left, &ended, &forget, &of_member,
+            &ids, &circles, &tags, &entered_lots, &entered, &left_lots, &left, &ended, &forget, &of_member, &reread,
         ],
     )
     .await?;
@@ -398,8 +466,8 @@ async fn write_messages(
                 event_id: message.event_id,
                 plate: &one.event.read.plate,
                 plate_tag: one.plate_tag,
-                state: one.event.read.state,
-                at: one.at,
+                state: message.state,
+                at: message.at,
                 cause: lanes::Cause::Crossing,
                 not_before: message.not_before,
                 now: one.event.received_at,

@@ -175,3 +175,54 @@ pub(super) async fn counters(tx: &Tx<'_>) -> Result<Vec<Counter>, Failure> {
         })
         .collect()
 }
+
+/// How far what is committed is from being lost with one machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replication {
+    /// A commit is on a standby before it counts.
+    Synchronous {
+        /// Standbys that answer for it.
+        standbys: i64,
+    },
+    /// A standby is asked for and none is there: commits wait.
+    Waiting,
+    /// Standbys follow, some time later.
+    Asynchronous {
+        /// How many.
+        standbys: i64,
+    },
+    /// Commits count before they are on the server's own disk.
+    Off {
+        /// What `synchronous_commit` says.
+        setting: String,
+    },
+    /// There is no standby.
+    None,
+}
+
+/// What the server says of its standbys, and its time.
+pub(super) async fn replication(tx: &Tx<'_>) -> Result<(Replication, Timestamp), Failure> {
+    let row = tx
+        .row(
+            "SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names') <> '',
+                    count(*), count(*) FILTER (WHERE sync_state IN ('sync', 'quorum'))
+             FROM pg_stat_replication",
+            &[],
+        )
+        .await?
+        .ok_or(Failure::Damaged("the server does not say how it replicates"))?;
+    let setting: String = row.try_get(0)?;
+    let (asked, standbys, synchronous): (bool, i64, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+    let replication = if setting == "off" || (setting == "local" && asked) {
+        Replication::Off { setting }
+    } else if asked && synchronous > 0 {
+        Replication::Synchronous { standbys: synchronous }
+    } else if asked {
+        Replication::Waiting
+    } else if standbys > 0 {
+        Replication::Asynchronous { standbys }
+    } else {
+        Replication::None
+    };
+    Ok((replication, tx.store_now))
+}

@@ -151,21 +151,31 @@ pub(super) async fn check_vault(client: &Object, vault: &Vault) -> Result<(), Op
     Ok(())
 }
 
-/// Makes the partitions of today and the coming days.
+/// Makes the partitions of today and the coming days, where they are missing.
 pub(super) async fn ensure_days(client: &Client) -> Result<(), Failure> {
+    let days = client
+        .query(
+            "SELECT to_char((transaction_timestamp() AT TIME ZONE 'UTC')::date + n, 'YYMMDD') FROM generate_series(0, $1) n",
+            &[&AHEAD],
+        )
+        .await?;
+    let days: Vec<String> = days.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    make_days(client, &days).await
+}
+
+/// Makes the partitions of some days (`YYMMDD`), where they are missing.
+pub(super) async fn make_days(client: &Client, days: &[String]) -> Result<(), Failure> {
     let missing = client
         .query(
-            "SELECT t.name, to_char(d.day, 'YYMMDD')
-             FROM unnest($1::text[]) t (name),
-                  (SELECT (transaction_timestamp() AT TIME ZONE 'UTC')::date + n AS day FROM generate_series(0, $2) n) d
-             WHERE to_regclass(t.name || '_' || to_char(d.day, 'YYMMDD')) IS NULL",
-            &[&DAILY.as_slice(), &AHEAD],
+            "SELECT t.name, d.day FROM unnest($1::text[]) t (name), unnest($2::text[]) d (day)
+             WHERE to_regclass(t.name || '_' || d.day) IS NULL",
+            &[&DAILY.as_slice(), &days],
         )
         .await?;
     if missing.is_empty() {
         return Ok(());
     }
-    let mut sql = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK});");
+    let mut sql = format!("SELECT pg_advisory_xact_lock({LOCK});");
     for row in missing {
         let (table, day): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         let key = if table == "attempt" { "delivery_id" } else { "id" };
@@ -175,16 +185,66 @@ pub(super) async fn ensure_days(client: &Client) -> Result<(), Failure> {
                CONSTRAINT day CHECK ({key} >= {day}0000000000 AND {key} < {day}0000000000 + 10000000000));
              DO $$ BEGIN
                IF NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = '{table}_{day}'::regclass) THEN
-                 ALTER TABLE {table} ATTACH PARTITION {table}_{day} FOR VALUES FROM ({day}0000000000) TO ({day}0000000000 + 10000000000);
+                 ALTER TABLE {table} ATTACH PARTITION {table}_{day}
+                   FOR VALUES FROM ({day}0000000000) TO ({day}0000000000 + 10000000000);
                END IF;
              END $$;"
         ));
     }
-    sql.push_str("COMMIT");
-    let done = client.batch_execute(&sql).await;
+    in_one(client, &sql).await
+}
+
+/// Several statements in one transaction, which gives up instead of making others wait.
+async fn in_one(client: &Client, sql: &str) -> Result<(), Failure> {
+    let done = client
+        .batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '2s'; {sql} COMMIT"))
+        .await;
     if done.is_err() {
         // The connection goes back to the pool: not in the middle of a transaction.
         client.batch_execute("ROLLBACK").await?;
     }
     Ok(done?)
+}
+
+/// Drops the days that ended before a time, in milliseconds. A day on which something began that is still open stays.
+pub(super) async fn drop_days(client: &Client, before: i64) -> Result<(), Failure> {
+    let old = client
+        .query(
+            "SELECT p.relname::text, c.relname::text, d.first
+             FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent,
+                  LATERAL (SELECT right(c.relname, 6)::bigint * 10000000000 AS first) d
+             WHERE p.relname = ANY($1) AND d.first < day_ids(to_timestamp($2::bigint / 1000.0))
+               AND NOT EXISTS (SELECT FROM message m WHERE m.id >= d.first AND m.id < d.first + 10000000000)
+               AND NOT EXISTS (SELECT FROM message m WHERE m.event_id >= d.first AND m.event_id < d.first + 10000000000)
+             ORDER BY d.first",
+            &[&DAILY.as_slice(), &before],
+        )
+        .await?;
+    for row in old {
+        let (parent, day, first): (String, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        if parent == "event" {
+            forget_seen(client, &day, first).await?;
+        }
+        in_one(
+            client,
+            &format!("ALTER TABLE {parent} DETACH PARTITION {day}; DROP TABLE {day};"),
+        )
+        .await?;
+        tracing::info!(day, "a day that is old enough was dropped");
+    }
+    Ok(())
+}
+
+/// The events of a day are forgotten: a resend of them would be news again. In portions, since a day may be long.
+async fn forget_seen(client: &Client, day: &str, first: i64) -> Result<(), Failure> {
+    let sql = format!(
+        "WITH old AS (SELECT id, dedupe FROM {day} WHERE id > $1 ORDER BY id LIMIT 10000),
+              gone AS (DELETE FROM seen WHERE dedupe IN (SELECT dedupe FROM old))
+         SELECT max(id) FROM old"
+    );
+    let mut after = Some(first - 1);
+    while let Some(last) = after {
+        after = client.query_one(&sql, &[&last]).await?.try_get(0)?;
+    }
+    Ok(())
 }

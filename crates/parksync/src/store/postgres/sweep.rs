@@ -82,13 +82,19 @@ pub(super) async fn renew(tx: &Tx<'_>, renewal: &Renewal) -> Result<u32, Failure
         })
         .collect();
     lanes::insert(tx, "message", &messages).await?;
+    let visits: Vec<i64> = rows.iter().map(|row| row.try_get(4)).collect::<Result<_, _>>()?;
+    tx.execute(
+        "UPDATE visit SET of_member = true WHERE id = ANY($1::bigint[]) AND NOT of_member",
+        &[&visits],
+    )
+    .await?;
     lanes::refresh(tx, &members).await?;
     let count = messages.len();
     tx.count("waiting", &renewal.circle, "waiting", i64::try_from(count).unwrap_or(0));
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-const RENEW: &str = "SELECT b.member_id, e.id, v.plate_tag, b.plate_sealed
+const RENEW: &str = "SELECT b.member_id, e.id, v.plate_tag, b.plate_sealed, v.id
     FROM visit v
     JOIN binding b ON b.circle = v.circle AND b.plate_tag = v.plate_tag,
     LATERAL (SELECT id FROM event WHERE visit_id = v.id AND state = 'IN' ORDER BY id LIMIT 1) e

@@ -7,6 +7,7 @@ use super::{Failure, Tx, direction, millis, record, timestamp};
 use crate::domain::gate::{Direction, Read};
 use crate::domain::plate::Plate;
 use crate::domain::presence::{At, Undo, undo};
+use crate::store::book::{self, Prepared};
 use crate::store::vault::Tag;
 use crate::store::{Amend, Amended, GateEvent};
 
@@ -71,13 +72,13 @@ fn amend_event(tx: &Tx<'_>, amend: &Amend, wrong: &Wrong) -> Result<Amended, Fai
         received_at: amend.received_at.min(wrong.crossing.at + amend.policy.backdated_after),
         policy: amend.policy,
     };
-    Ok(Amended::Corrected(record::record(tx, &event)?))
+    Ok(Amended::Corrected(record::record(tx, &Prepared::new(tx.vault, event))?))
 }
 
 /// The events of a sender's record, in the order of their time.
 fn find(tx: &Tx<'_>, amend: &Amend) -> Result<Vec<Wrong>, Failure> {
     type Row = (i64, Option<i64>, Option<String>, Tag, Option<Vec<u8>>, String, i64);
-    let tag = record::record_tag(tx, &amend.circle, &amend.lot, &amend.record_id);
+    let tag = book::record_tag(tx.vault, &amend.circle, &amend.lot, &amend.record_id);
     let rows: Vec<Row> = tx
         .db
         .prepare_cached(

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::holds::{Holds, pause, release};
-use super::lanes::{Cause, Message, leave_waiting, queue, refresh};
+use super::lanes::{Cause, Message, queue, refresh};
 use super::{Failure, Tx, direction, millis, record, timestamp};
 use crate::domain::delivery::{Delivery, Outcome, Scope, Verdict};
 use crate::domain::member::MemberKey;
@@ -340,12 +340,12 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
                 tx.count("delivery", circle, "withdrawn", -1);
                 tx.count("delivery", circle, "delivered", 1);
             }
-            leave_waiting(tx, circle, "delivered", waited);
+            tx.leave_waiting(circle, "delivered", waited);
             settle_suspect(tx, *lane, head, tx.store_now)?;
         }
         Verdict::Dead { reason } => {
             let waited = finish(tx, head.id, "dead", Some(reason), now)?;
-            leave_waiting(tx, circle, "dead", waited);
+            tx.leave_waiting(circle, "dead", waited);
             // A first try that was refused never became news: what was told before stands.
             if head.tries == 0 && !matches!(one.outcome, Outcome::Unknown { .. }) {
                 untell(tx, *lane, head)?;

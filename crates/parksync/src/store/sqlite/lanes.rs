@@ -7,6 +7,8 @@ use crate::domain::gate::Direction;
 use crate::domain::plate::Plate;
 use crate::store::vault::Tag;
 
+pub(super) use crate::store::book::Cause;
+
 /// What a lane is to tell.
 pub(super) struct Message<'a> {
     pub(super) event_id: i64,
@@ -15,32 +17,6 @@ pub(super) struct Message<'a> {
     pub(super) state: Direction,
     pub(super) at: Timestamp,
     pub(super) cause: Cause,
-}
-
-/// Why a message is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
-    Crossing,
-    LateBind,
-    Correction,
-    Cancellation,
-    Midnight,
-    Replay,
-    Reassertion,
-}
-
-impl Cause {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Crossing => "crossing",
-            Self::LateBind => "late-bind",
-            Self::Correction => "correction",
-            Self::Cancellation => "cancellation",
-            Self::Midnight => "midnight",
-            Self::Replay => "replay",
-            Self::Reassertion => "reassertion",
-        }
-    }
 }
 
 /// Appends a message to a lane.
@@ -52,33 +28,21 @@ pub(super) fn queue(
     not_before: Timestamp,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    insert(tx, member, message, not_before, now, "waiting")?;
+    insert(tx, member, message, not_before, now, "waiting", None)?;
     tx.count("waiting", circle, "waiting", 1);
     refresh(tx, member)
 }
 
-/// Writes a message down that waits for a person. The lane goes on without it.
-pub(super) fn hold(
-    tx: &Tx<'_>,
-    circle: &str,
-    member: i64,
-    message: &Message<'_>,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    insert(tx, member, message, now, now, "held")?;
-    tx.count("waiting", circle, "held", 1);
-    Ok(())
-}
-
-fn insert(
+/// Writes a message down.
+pub(super) fn insert(
     tx: &Tx<'_>,
     member: i64,
     message: &Message<'_>,
     not_before: Timestamp,
     now: Timestamp,
     status: &str,
+    reason: Option<&str>,
 ) -> Result<(), Failure> {
-    let reason = (status == "held").then_some("an old entry that surfaced after an outage: a person decides");
     tx.db
         .prepare_cached(
             "INSERT INTO delivery (member_id, event_id, plate_tag, plate_sealed, state, at, cause, not_before, enqueued_at,
@@ -101,47 +65,6 @@ fn insert(
     Ok(())
 }
 
-/// Takes older states of the same plate out of a lane, unless one of them may have been sent already.
-pub(super) fn supersede_older(
-    tx: &Tx<'_>,
-    circle: &str,
-    member: i64,
-    message: &Message<'_>,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    let superseded = tx
-        .db
-        .prepare_cached(
-            "UPDATE delivery SET status = 'superseded', settled_at = ?4, reason = 'a newer state of the same batch replaced it'
-             WHERE member_id = ?1 AND status = 'waiting' AND at <= ?2 AND plate_tag = ?3
-               AND id IS NOT (SELECT head_id FROM lane WHERE member_id = ?1)",
-        )?
-        .execute((member, millis(message.at), message.plate_tag, millis(now)))?;
-    leave_waiting(tx, circle, "superseded", superseded);
-    Ok(())
-}
-
-/// Takes the entry out that waits while its car turned round.
-pub(super) fn take_out_newest(
-    tx: &Tx<'_>,
-    circle: &str,
-    member: i64,
-    message: &Message<'_>,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    let taken = tx
-        .db
-        .prepare_cached(
-            "UPDATE delivery SET status = 'superseded', settled_at = ?4, reason = 'the car turned round before it was told'
-             WHERE id = (SELECT id FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?3
-                           AND state = 'IN' AND at <= ?2 AND id IS NOT (SELECT head_id FROM lane WHERE member_id = ?1)
-                         ORDER BY at DESC, id DESC LIMIT 1)",
-        )?
-        .execute((member, millis(message.at), message.plate_tag, millis(now)))?;
-    leave_waiting(tx, circle, "superseded", taken);
-    refresh(tx, member)
-}
-
 /// Takes one message out that waits and was never tried. Says whether there was one.
 pub(super) fn remove(tx: &Tx<'_>, circle: &str, delivery: i64, why: &str, now: Timestamp) -> Result<bool, Failure> {
     let member: Option<i64> = tx
@@ -156,18 +79,9 @@ pub(super) fn remove(tx: &Tx<'_>, circle: &str, delivery: i64, why: &str, now: T
         .next()
         .transpose()?;
     let Some(member) = member else { return Ok(false) };
-    leave_waiting(tx, circle, "superseded", 1);
+    tx.leave_waiting(circle, "superseded", 1);
     refresh(tx, member)?;
     Ok(true)
-}
-
-/// Counts what left the waiting ones, and how.
-pub(super) fn leave_waiting(tx: &Tx<'_>, circle: &str, word: &str, by: usize) {
-    if by > 0 {
-        let by = i64::try_from(by).unwrap_or(i64::MAX);
-        tx.count("waiting", circle, "waiting", -by);
-        tx.count("delivery", circle, word, by);
-    }
 }
 
 /// Takes the messages of a plate out of a lane. What is in flight finishes.

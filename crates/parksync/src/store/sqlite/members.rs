@@ -62,20 +62,23 @@ fn tell_entry(
     plate_tag: Tag,
     now: Timestamp,
 ) -> Result<bool, Failure> {
-    let Some((visit, last)) = record::last_visit(tx, &member.circle, &plate_tag)? else {
+    let Some(visit) = record::visits(tx, &member.circle, &plate_tag)?.pop() else {
         return Ok(false);
     };
-    let Some(entered) = last.entered.as_ref().filter(|_| last.is_open()) else {
+    let (Some(entered), None) = (visit.entered_at, visit.left_at) else {
         return Ok(false);
     };
     let event: Option<i64> = tx
         .db
         .prepare_cached("SELECT id FROM event WHERE visit_id = ?1 AND state = 'IN' ORDER BY id LIMIT 1")?
-        .query_row([visit], |row| row.get(0))
+        .query_row([visit.id], |row| row.get(0))
         .optional()?;
-    let Some(event_id) = event.filter(|_| now.duration_since(entered.at) <= LATE_BIND) else {
+    let Some(event_id) = event.filter(|_| now.duration_since(entered) <= LATE_BIND) else {
         return Ok(false);
     };
+    tx.db
+        .prepare_cached("UPDATE visit SET of_member = 1 WHERE id = ?1")?
+        .execute([visit.id])?;
     let message = Message {
         event_id,
         plate,
@@ -84,12 +87,12 @@ fn tell_entry(
         at: if sabotage::is(Sabotage::LateBindTellsNow) {
             now
         } else {
-            entered.at
+            entered
         },
         cause: Cause::LateBind,
     };
     // A clock that runs ahead within tolerance: WeChat Pay refuses the future.
-    lanes::queue(tx, &member.circle, id, &message, now.max(entered.at), now)?;
+    lanes::queue(tx, &member.circle, id, &message, now.max(entered), now)?;
     Ok(true)
 }
 

@@ -30,11 +30,11 @@ pub(super) fn mark_stale(tx: &Tx<'_>, entered_before: Timestamp, lot: &str, now:
 
 /// Tells again that cars are inside, since WeChat Pay forgets presence at midnight. Each car once per midnight.
 pub(super) fn renew(tx: &Tx<'_>, renewal: &Renewal) -> Result<u32, Failure> {
-    type Row = (i64, i64, Tag, Vec<u8>);
+    type Row = (i64, i64, Tag, Vec<u8>, i64);
     let rows: Vec<Row> = tx
         .db
         .prepare_cached(
-            "SELECT b.member_id, e.id, v.plate_tag, b.plate_sealed
+            "SELECT b.member_id, e.id, v.plate_tag, b.plate_sealed, v.id
              FROM visit v
              JOIN binding b ON b.circle = v.circle AND b.plate_tag = v.plate_tag
              JOIN event e ON e.id = (SELECT id FROM event WHERE visit_id = v.id AND state = 'IN' ORDER BY id LIMIT 1)
@@ -46,7 +46,10 @@ pub(super) fn renew(tx: &Tx<'_>, renewal: &Renewal) -> Result<u32, Failure> {
         )?
         .query_map((millis(renewal.midnight), &renewal.lot, STEP), |row| row.try_into())?
         .collect::<Result<_, _>>()?;
-    for (member, event_id, plate_tag, sealed) in &rows {
+    for (member, event_id, plate_tag, sealed, visit) in &rows {
+        tx.db
+            .prepare_cached("UPDATE visit SET of_member = 1 WHERE id = ?1 AND NOT of_member")?
+            .execute([visit])?;
         let plate = tx.vault.open_plate(sealed)?;
         let message = Message {
             event_id: *event_id,
@@ -69,8 +72,7 @@ pub(super) fn forget(tx: &Tx<'_>, retention: &Retention) -> Result<Swept, Failur
         .db
         .prepare_cached(
             "SELECT v.id, v.forget_from, max(coalesce(v.entered_at, 0), coalesce(v.left_at, 0)),
-                    EXISTS (SELECT 1 FROM binding b WHERE b.circle = v.circle AND b.plate_tag = v.plate_tag)
-                    OR EXISTS (SELECT 1 FROM event e JOIN delivery d ON d.event_id = e.id WHERE e.visit_id = v.id)
+                    v.of_member OR EXISTS (SELECT 1 FROM binding b WHERE b.circle = v.circle AND b.plate_tag = v.plate_tag)
              FROM visit v WHERE v.forget_from < ?1 ORDER BY v.forget_from LIMIT ?2",
         )?
         .query_map((strangers, STEP), |row| row.try_into())?

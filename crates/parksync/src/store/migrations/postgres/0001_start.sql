@@ -51,7 +51,8 @@ CREATE TABLE visit (
     left_at     bigint,
     ended       text,                  -- NULL while inside; 'left', 'no-exit-seen', 'stale' or 'cancelled'
     forget_from bigint,                -- retention counts from here; NULL while inside
-    of_member   boolean NOT NULL DEFAULT false -- a member was bound to the plate at one of its crossings
+    of_member   boolean NOT NULL,      -- a member was bound to the plate at one of its crossings
+    reread      boolean NOT NULL       -- one of its ends was read more than once
 ) WITH (fillfactor = 80);
 CREATE INDEX visit_of_plate ON visit (plate_tag, circle, id);
 CREATE INDEX visit_open ON visit (entered_at) WHERE ended IS NULL;

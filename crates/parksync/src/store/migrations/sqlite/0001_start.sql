@@ -34,7 +34,9 @@ CREATE TABLE visit (
     left_lot    TEXT,
     left_at     INTEGER,
     ended       TEXT,                  -- NULL while inside; 'left', 'no-exit-seen', 'stale' or 'cancelled'
-    forget_from   INTEGER                -- retention counts from here; NULL while inside
+    forget_from INTEGER,               -- retention counts from here; NULL while inside
+    of_member   INTEGER NOT NULL,      -- a member was bound to the plate at one of its crossings
+    reread      INTEGER NOT NULL       -- one of its ends was read more than once
 );
 CREATE INDEX visit_of_plate ON visit (circle, plate_tag, id);
 CREATE INDEX visit_open ON visit (entered_at) WHERE ended IS NULL;
