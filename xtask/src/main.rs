@@ -74,11 +74,23 @@ fn demo(arguments: Vec<String>) -> Result<ExitCode> {
 
 fn test(arguments: Vec<String>) -> Result<ExitCode> {
     packages::need("cc")?;
-    // Foreign SDKs prove the sandbox; the test installs them by name into `target/`.
-    packages::need("npm")?;
-    packages::need("pip3")?;
-    // A server that nobody here wrote, for reloads under load.
-    packages::need("nginx")?;
+    for program in [
+        // Foreign SDKs prove the sandbox; the test installs them by name into `target/`.
+        "npm",
+        "pip3",
+        // A server that nobody here wrote, for reloads under load.
+        "nginx",
+        // The examples in seven languages are run, not only written.
+        "curl",
+        "openssl",
+        "php",
+        "go",
+        "javac",
+        // The sandbox's page is looked at by a browser.
+        "chromium",
+    ] {
+        packages::need(program)?;
+    }
     Step::cargo(["test", "--workspace", "--locked", "--features", TEST_FEATURES])
         .arguments(arguments)
         .become_it()
