@@ -26,7 +26,7 @@ cargo xtask hooks         install a pre-commit hook with the quick half of `chec
 ";
 
 /// What tests need beyond the defaults: promises that can be broken, and all that the SDK can do.
-const TEST_FEATURES: &str = "parksync/sabotage,wechatpay-apiv3/gm,wechatpay-apiv3/p12";
+const TEST_FEATURES: &str = "parksync/sabotage,wechatpay-apiv3/gm,wechatpay-apiv3/p12,wechatpay-sandbox/gm";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

@@ -1,19 +1,25 @@
 //! Signing, verifying and encrypting as the platform does it: the sandbox's own code, on purpose.
 //!
 //! Nothing here is shared with the SDK. Both are held to `vectors/`, so that one misreading of the protocol cannot pass
-//! its own test. `keys` are RSA keys, `cipher` is AES-GCM, `answers` are the `Wechatpay-*` headers. Called by `check.rs`
+//! its own test. `keys` are RSA keys, `cipher` is AES-GCM, `sm` the same with SM2 and SM4, `answers` are the `Wechatpay-*` headers. Called by `check.rs`
 //! (requests), `keyring.rs` (answers and callbacks) and by endpoints.
 
 mod answers;
 mod cipher;
 mod keys;
+#[cfg(feature = "gm")]
+mod sm;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 pub(crate) use answers::{PlatformKey, Sealer, Twist};
-pub(crate) use cipher::random_nonce;
+pub(crate) use cipher::{Envelopes, Suite};
 pub use cipher::{KeyLength, gcm_seal};
 pub use keys::{Held, KeyError, SigningKey, VerifyingKey};
+#[cfg(feature = "gm")]
+pub(crate) use sm::certificate as sm_certificate;
+#[cfg(feature = "gm")]
+pub use sm::{sm3_hex, sm4_gcm_seal, sm4_key};
 
 /// The string a caller signs (protocol 3.1): five lines, each with its line feed.
 pub fn request_message(method: &str, target: &str, timestamp: &str, nonce: &str, body: &[u8]) -> Vec<u8> {
