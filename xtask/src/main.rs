@@ -74,20 +74,10 @@ fn demo(arguments: Vec<String>) -> Result<ExitCode> {
 
 fn test(arguments: Vec<String>) -> Result<ExitCode> {
     packages::need("cc")?;
+    // Foreign SDKs, which the tests install by name into `target/`; a server that nobody here wrote, for reloads under load;
+    // what runs the examples in seven languages; a browser that looks at the sandbox's page.
     for program in [
-        // Foreign SDKs prove the sandbox; the test installs them by name into `target/`.
-        "npm",
-        "pip3",
-        // A server that nobody here wrote, for reloads under load.
-        "nginx",
-        // The examples in seven languages are run, not only written.
-        "curl",
-        "openssl",
-        "php",
-        "go",
-        "javac",
-        // The sandbox's page is looked at by a browser.
-        "chromium",
+        "npm", "pip3", "nginx", "curl", "openssl", "php", "go", "javac", "chromium",
     ] {
         packages::need(program)?;
     }

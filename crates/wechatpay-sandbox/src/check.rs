@@ -86,12 +86,14 @@ pub(crate) fn authenticate(
     let value = value
         .to_str()
         .map_err(|_| malformed("the Authorization header is not ASCII"))?;
+    let own = identity.suite().scheme();
+    if let Some((scheme, _)) = value.split_once(' ')
+        && scheme != own
+    {
+        return Err(scheme_refused(scheme, own));
+    }
     let authorization = Authorization::parse(value)?;
 
-    let own = identity.suite().scheme();
-    if authorization.scheme != own {
-        return Err(scheme_refused(authorization.scheme, own));
-    }
     let timestamp: i64 = authorization
         .timestamp
         .parse()

@@ -30,7 +30,7 @@ fn known(message: &str) -> Option<&'static str> {
     Some(row.1)
 }
 
-const REMEDIES: [(&str, &str); 34] = [
+const REMEDIES: [(&str, &str); 41] = [
     // The merchant's certificate (check.rs).
     (
         "商户未设置APIv3密钥。",
@@ -88,6 +88,31 @@ const REMEDIES: [(&str, &str); 34] = [
     (
         "OpenID未授权该商圈",
         "the member has not authorised the mall, or has taken it back: ask for the authorisation again",
+    ),
+    (
+        "商圈未开通支付即积分",
+        "the mall has not opened pay-for-points: it is opened in the merchant console",
+    ),
+    (
+        "调用方不是该商圈的服务商",
+        "send the sub_mchid of the mall that this service provider works for",
+    ),
+    ("商圈商户不存在", "the sub_mchid is no mall's merchant"),
+    (
+        "该订单积分已回传",
+        "the points of this payment were reported already: treat it as done",
+    ),
+    (
+        "平台证书已过期失效，请联系微信支付客服",
+        "all platform certificates have expired: verify with the public key, or ask WeChat Pay",
+    ),
+    (
+        "商户号该产品权限未开通，请前往商户平台>产品中心检查后重试",
+        "the product is opened per merchant in the merchant console, product centre",
+    ),
+    (
+        "服务商与子商户未绑定",
+        "this sub_mchid is no child of the merchant that signs",
     ),
     // Pay-score parking (vehicle.rs).
     (
