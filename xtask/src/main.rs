@@ -26,7 +26,7 @@ cargo xtask hooks         install a pre-commit hook with the quick half of `chec
 ";
 
 /// What tests need beyond the defaults: promises that can be broken, and all that the SDK can do.
-const TEST_FEATURES: &str = "parksync/sabotage,wechatpay-apiv3/gm,wechatpay-apiv3/p12";
+const TEST_FEATURES: &str = "parksync/sabotage,wechatpay-apiv3/gm,wechatpay-apiv3/p12,wechatpay-sandbox/gm";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -74,11 +74,13 @@ fn demo(arguments: Vec<String>) -> Result<ExitCode> {
 
 fn test(arguments: Vec<String>) -> Result<ExitCode> {
     packages::need("cc")?;
-    // Foreign SDKs prove the sandbox; the test installs them by name into `target/`.
-    packages::need("npm")?;
-    packages::need("pip3")?;
-    // A server that nobody here wrote, for reloads under load.
-    packages::need("nginx")?;
+    // Foreign SDKs, which the tests install by name into `target/`; a server that nobody here wrote, for reloads under load;
+    // what runs the examples in seven languages; a browser that looks at the sandbox's page.
+    for program in [
+        "npm", "pip3", "nginx", "curl", "openssl", "php", "go", "javac", "chromium",
+    ] {
+        packages::need(program)?;
+    }
     Step::cargo(["test", "--workspace", "--locked", "--features", TEST_FEATURES])
         .arguments(arguments)
         .become_it()

@@ -10,11 +10,18 @@ use anyhow::{Result, bail, ensure};
 use crate::run::Step;
 
 /// A program and the Debian packages that bring it.
-const PACKAGES: [(&str, [&str; 2]); 4] = [
-    ("cc", ["gcc", "libc6-dev"]),
-    ("npm", ["nodejs", "npm"]),
-    ("nginx", ["nginx-light", "nginx-common"]),
-    ("pip3", ["python3", "python3-pip"]),
+const PACKAGES: [(&str, &[&str]); 10] = [
+    ("cc", &["gcc", "libc6-dev"]),
+    ("npm", &["nodejs", "npm"]),
+    ("nginx", &["nginx-light", "nginx-common"]),
+    ("pip3", &["python3", "python3-pip"]),
+    ("curl", &["curl"]),
+    ("openssl", &["openssl"]),
+    ("php", &["php-cli", "php-curl"]),
+    ("go", &["golang-go"]),
+    ("javac", &["default-jdk-headless"]),
+    // The page is Chinese first: without a font for it a screenshot shows boxes.
+    ("chromium", &["chromium", "fonts-wqy-microhei"]),
 ];
 
 /// What to do about a program.
@@ -35,7 +42,8 @@ pub(crate) fn need(program: &str) -> Result<()> {
         .into_iter()
         .find(|(name, _)| *name == program)
         .map(|(_, packages)| packages);
-    let packages = packages.unwrap_or([program; 2]);
+    let itself = [program];
+    let packages = packages.unwrap_or(&itself);
     match remedy(program, packages, on_path(program), on_path("apt-get"), is_root()) {
         Remedy::Nothing => Ok(()),
         Remedy::Tell(what) => bail!("{what}"),
@@ -48,7 +56,7 @@ pub(crate) fn need(program: &str) -> Result<()> {
             let install = Step::program("apt-get", ["install", "--yes", "--no-install-recommends"]);
             let install = install
                 .with("DEBIAN_FRONTEND", "noninteractive")
-                .arguments(packages.map(str::to_owned));
+                .arguments(packages.iter().map(|package| (*package).to_owned()));
             ensure!(install.succeeds()?, "could not install {}", packages.join(" "));
             ensure!(
                 on_path(program),
@@ -60,7 +68,7 @@ pub(crate) fn need(program: &str) -> Result<()> {
     }
 }
 
-fn remedy(program: &str, packages: [&str; 2], found: bool, apt: bool, root: bool) -> Remedy {
+fn remedy(program: &str, packages: &[&str], found: bool, apt: bool, root: bool) -> Remedy {
     let packages = packages.join(" ");
     match (found, apt, root) {
         (true, _, _) => Remedy::Nothing,
@@ -92,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_installed_or_named_with_its_command() {
-        let remedy = |found, apt, root| remedy("cc", ["gcc", "libc6-dev"], found, apt, root);
+        let remedy = |found, apt, root| remedy("cc", &["gcc", "libc6-dev"], found, apt, root);
 
         assert_eq!(remedy(true, true, true), Remedy::Nothing);
         assert_eq!(remedy(true, false, false), Remedy::Nothing);

@@ -23,6 +23,7 @@ pub use notification::{Attempt, Notification, Progress, Trick};
 use notification::{envelope, later, later_s, uuid};
 
 use crate::clock::Clock;
+use crate::seal::Envelopes;
 use crate::seal::Twist;
 
 /// Handle to a sandbox's callbacks.
@@ -32,7 +33,7 @@ pub struct Callbacks {
 }
 
 struct Inner {
-    api_v3_key: String,
+    envelopes: Envelopes,
     clock: Clock,
     rules: CallbackRules,
     desk: Mutex<Desk>,
@@ -117,10 +118,10 @@ pub(crate) enum Ended<'a> {
 }
 
 impl Callbacks {
-    pub(crate) fn new(api_v3_key: String, clock: Clock, rules: CallbackRules) -> Self {
+    pub(crate) fn new(envelopes: Envelopes, clock: Clock, rules: CallbackRules) -> Self {
         Self {
             inner: Arc::new(Inner {
-                api_v3_key,
+                envelopes,
                 clock,
                 rules,
                 desk: Mutex::default(),
@@ -315,7 +316,7 @@ impl Callbacks {
             event: notification.event,
             url: notification.url.clone(),
             due,
-            body: envelope(notification, trick, &self.inner.api_v3_key),
+            body: envelope(notification, trick, &self.inner.envelopes),
             ca_pem,
             transaction_id: notification.resource["transaction_id"].as_str().map(str::to_owned),
             trick,

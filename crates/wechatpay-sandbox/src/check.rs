@@ -86,6 +86,12 @@ pub(crate) fn authenticate(
     let value = value
         .to_str()
         .map_err(|_| malformed("the Authorization header is not ASCII"))?;
+    let own = identity.suite().scheme();
+    if let Some((scheme, _)) = value.split_once(' ')
+        && scheme != own
+    {
+        return Err(scheme_refused(scheme, own));
+    }
     let authorization = Authorization::parse(value)?;
 
     let timestamp: i64 = authorization
@@ -160,6 +166,7 @@ impl CertificateState {
 /// The members of the Authorization header (protocol 3.2). Public for the vectors.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Authorization<'a> {
+    pub scheme: &'a str,
     pub mchid: &'a str,
     pub nonce_str: &'a str,
     pub signature: &'a str,
@@ -172,14 +179,14 @@ impl<'a> Authorization<'a> {
     /// Unknown: whether the real platform is as strict.
     ///
     /// # Errors
-    /// 401 `SIGN_ERROR` for another layout or another scheme than `WECHATPAY2-SHA256-RSA2048`.
+    /// 401 `SIGN_ERROR` for another layout, or another scheme than `WECHATPAY2-SHA256-RSA2048` (with the feature `gm` also
+    /// `WECHATPAY2-SM2-WITH-SM3`).
     pub fn parse(value: &'a str) -> Result<Self, Refusal> {
         let (scheme, list) = value
             .split_once(' ')
             .ok_or_else(|| malformed("there is no blank after the scheme"))?;
-        if scheme != SCHEME {
-            return Err(Refusal::sign_error("Http头Authorization认证类型不正确")
-                .hint(format!("the scheme is {scheme:?}, it must be {SCHEME}")));
+        if !SCHEMES.contains(&scheme) {
+            return Err(scheme_refused(scheme, SCHEMES[0]));
         }
         let mut members = [None; NAMES.len()];
         for member in list.split(',') {
@@ -210,6 +217,7 @@ impl<'a> Authorization<'a> {
             return Err(malformed("nonce_str is longer than 128 characters"));
         }
         Ok(Self {
+            scheme,
             mchid,
             nonce_str,
             signature,
@@ -217,6 +225,11 @@ impl<'a> Authorization<'a> {
             serial_no,
         })
     }
+}
+
+fn scheme_refused(scheme: &str, right: &str) -> Refusal {
+    Refusal::sign_error("Http头Authorization认证类型不正确")
+        .hint(format!("the scheme is {scheme:?}, it must be {right}"))
 }
 
 fn malformed(hint: &str) -> Refusal {
@@ -231,7 +244,11 @@ fn text(head: &Head, name: http::HeaderName) -> Option<&str> {
         .filter(|value| !value.trim().is_empty())
 }
 
-const SCHEME: &str = "WECHATPAY2-SHA256-RSA2048";
+const SCHEMES: &[&str] = &[
+    "WECHATPAY2-SHA256-RSA2048",
+    #[cfg(feature = "gm")]
+    "WECHATPAY2-SM2-WITH-SM3",
+];
 const NAMES: [&str; 5] = ["mchid", "nonce_str", "signature", "timestamp", "serial_no"];
 const MAX_SKEW_S: u64 = 300;
 /// The documents show 32 and name no limit; this one only keeps the ledger small.
@@ -250,6 +267,7 @@ mod tests {
         assert_eq!(
             parsed,
             Authorization {
+                scheme: "WECHATPAY2-SHA256-RSA2048",
                 mchid: "1",
                 nonce_str: "n",
                 signature: "a+/=",
@@ -272,7 +290,7 @@ mod tests {
             &format!("{good},"),
             &good.replace("\"n\"", &format!("\"{}\"", "n".repeat(129))),
         ] {
-            let refusal = Authorization::parse(&format!("{SCHEME} {list}")).unwrap_err();
+            let refusal = Authorization::parse(&format!("{} {list}", SCHEMES[0])).unwrap_err();
             assert!(
                 refusal.message.starts_with("Http头Authorization值格式错误"),
                 "{list}: {refusal:?}"

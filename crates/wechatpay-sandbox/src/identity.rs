@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Clock;
 use crate::fault::TlsFault;
 use crate::merchant::Merchant;
-use crate::seal::{self, Held, KeyError, PlatformKey, SigningKey, VerifyingKey};
+use crate::seal::{self, Envelopes, Held, KeyError, PlatformKey, SigningKey, Suite, VerifyingKey};
 
 /// The keys could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +27,13 @@ pub enum IdentityError {
     Key(#[from] KeyError),
     /// A certificate.
     Certificate(#[from] rcgen::Error),
+    /// A certificate for an SM2 key.
+    #[cfg(feature = "gm")]
+    SmCertificate,
     /// A kept identity without a mini-program.
     NoAppid,
+    /// A kept identity whose keys are of other algorithms than asked for.
+    OtherAlgorithms,
     /// A kept identity that cannot be read.
     #[error("{} is no identity that a sandbox kept", path.display())]
     Kept {
@@ -93,6 +98,19 @@ pub(crate) struct PlatformCertificate {
 }
 
 impl Identity {
+    /// The algorithms of this merchant and its platform.
+    pub(crate) fn suite(&self) -> Suite {
+        self.public_key.key.suite()
+    }
+
+    /// What this merchant's certificates and callbacks are sealed with.
+    pub(crate) fn envelopes(&self) -> Envelopes {
+        Envelopes {
+            api_v3_key: self.merchant.api_v3_key.clone(),
+            suite: self.suite(),
+        }
+    }
+
     /// The identity that all sandboxes of this process share. Making RSA keys is the slow part of a start.
     pub(crate) async fn shared() -> Result<Arc<Self>, IdentityError> {
         static SHARED: Mutex<Option<Arc<Identity>>> = Mutex::new(None);
@@ -101,15 +119,15 @@ impl Identity {
             let mut shared = SHARED.lock().expect("making keys does not panic");
             match &*shared {
                 Some(identity) => Ok(Arc::clone(identity)),
-                None => Ok(Arc::clone(shared.insert(Arc::new(Self::generate()?)))),
+                None => Ok(Arc::clone(shared.insert(Arc::new(Self::generate(Suite::Rsa)?)))),
             }
         })
         .await
     }
 
     /// An identity of one's own.
-    pub(crate) async fn fresh() -> Result<Arc<Self>, IdentityError> {
-        on_a_thread(|| Self::generate().map(Arc::new)).await
+    pub(crate) async fn fresh(suite: Suite) -> Result<Arc<Self>, IdentityError> {
+        on_a_thread(move || Self::generate(suite).map(Arc::new)).await
     }
 
     /// The identity that lies in this file; `None` when there is no such file.
@@ -176,8 +194,8 @@ impl Identity {
         })
     }
 
-    fn generate() -> Result<Self, IdentityError> {
-        let [merchant_key, public_key, certificate_key] = three_keys()?;
+    fn generate(suite: Suite) -> Result<Self, IdentityError> {
+        let [merchant_key, public_key, certificate_key] = three_keys(suite)?;
         let ca_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let (ca_pem, ca_key_pem) = (authority_params().self_signed(&ca_key)?.pem(), ca_key.serialize_pem());
         let ca = Issuer::new(authority_params(), ca_key);
@@ -216,7 +234,11 @@ impl Identity {
         now: Timestamp,
     ) -> Result<PlatformCertificate, IdentityError> {
         let identity = Arc::clone(self);
-        on_a_thread(move || platform_certificate(SigningKey::generate()?, &identity.ca, now)).await
+        on_a_thread(move || {
+            let key = SigningKey::generate_for(identity.suite())?;
+            platform_certificate(key, &identity.ca, now)
+        })
+        .await
     }
 
     /// A TLS certificate for these names, with its key; spoilt as the fault says.
@@ -253,9 +275,9 @@ async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     result.await.expect("making keys does not panic")
 }
 
-fn three_keys() -> Result<[SigningKey; 3], KeyError> {
+fn three_keys(suite: Suite) -> Result<[SigningKey; 3], KeyError> {
     std::thread::scope(|scope| {
-        let threads = [(); 3].map(|()| scope.spawn(SigningKey::generate));
+        let threads = [(); 3].map(|()| scope.spawn(move || SigningKey::generate_for(suite)));
         let [a, b, c] = threads.map(|thread| thread.join().expect("making a key does not panic"));
         Ok([a?, b?, c?])
     })
@@ -284,25 +306,43 @@ struct Issued {
 
 /// A certificate from the sandbox's authority that begins a minute ago, for callers whose clock is a little behind.
 fn issue(key: &SigningKey, ca: &Issuer<'static, KeyPair>, name: &str, now: Timestamp) -> Result<Issued, IdentityError> {
-    let pkcs8 = PrivatePkcs8KeyDer::from(key.private_der());
-    let key = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &PKCS_RSA_SHA256)?;
     let mut serial = seal::random::<20>();
     serial[0] = serial[0] & 0x3f | 0x40;
     let not_before_s = now.as_second() - 60;
     let not_after_s = not_before_s + CERTIFICATE_DAYS * 24 * 3600;
+    let not_before = Timestamp::from_second(not_before_s).unwrap_or(Timestamp::MIN);
+    let not_after = Timestamp::from_second(not_after_s).unwrap_or(Timestamp::MAX);
+    let pem = match key.suite() {
+        Suite::Rsa => issue_rsa(key, ca, name, &serial, (not_before_s, not_after_s))?,
+        #[cfg(feature = "gm")]
+        Suite::Sm => seal::sm_certificate(&key.public_der(), name, &serial, not_before, not_after)
+            .ok_or(IdentityError::SmCertificate)?,
+    };
+    Ok(Issued {
+        pem,
+        serial: seal::hex_upper(&serial),
+        not_before,
+        not_after,
+    })
+}
+
+fn issue_rsa(
+    key: &SigningKey,
+    ca: &Issuer<'static, KeyPair>,
+    name: &str,
+    serial: &[u8],
+    (not_before_s, not_after_s): (i64, i64),
+) -> Result<String, IdentityError> {
+    let pkcs8 = PrivatePkcs8KeyDer::from(key.private_der());
+    let key = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &PKCS_RSA_SHA256)?;
     let mut params = CertificateParams::default();
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.serial_number = Some(SerialNumber::from_slice(serial));
     params.distinguished_name.push(DnType::CommonName, name);
     let since_1970 = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
     params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_1970(not_before_s);
     params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_1970(not_after_s);
     params.use_authority_key_identifier_extension = true;
-    Ok(Issued {
-        pem: params.signed_by(&key, ca)?.pem(),
-        serial: seal::hex_upper(&serial),
-        not_before: Timestamp::from_second(not_before_s).unwrap_or(Timestamp::MIN),
-        not_after: Timestamp::from_second(not_after_s).unwrap_or(Timestamp::MAX),
-    })
+    Ok(params.signed_by(&key, ca)?.pem())
 }
 
 fn authority_params() -> CertificateParams {

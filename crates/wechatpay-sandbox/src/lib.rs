@@ -47,6 +47,7 @@ mod platform;
 mod presence;
 mod push;
 mod refusal;
+mod remedy;
 mod reminders;
 pub mod seal;
 mod server;

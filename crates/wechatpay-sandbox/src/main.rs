@@ -39,6 +39,10 @@ struct Arguments {
     /// Which key signs when the caller names none.
     #[arg(long, value_enum, default_value_t = Keys::Certificate)]
     keys: Keys,
+    /// SM2 keys for merchant and platform (国密): WECHATPAY2-SM2-WITH-SM3, AEAD_SM4_GCM.
+    #[cfg(feature = "gm")]
+    #[arg(long)]
+    gm: bool,
     /// Let every valid call succeed. Otherwise about three in a hundred go wrong, as they do in real life.
     #[arg(long)]
     polite: bool,
@@ -68,6 +72,10 @@ async fn main() -> anyhow::Result<()> {
     let mut builder = Sandbox::builder();
     if arguments.keep_keys {
         builder = builder.kept_keys(&kept);
+    }
+    #[cfg(feature = "gm")]
+    if arguments.gm {
+        builder = builder.gm();
     }
     let sandbox = builder
         .listen(arguments.listen)

@@ -22,6 +22,7 @@ use crate::endpoints::{self, Ask};
 use crate::fault::{Fault, Faults};
 use crate::ledger::{Answer, Call};
 use crate::refusal::Refusal;
+use crate::remedy;
 use crate::seal::{self, Twist};
 use crate::world::{Moods, World};
 
@@ -292,7 +293,7 @@ impl Outcome {
         Self {
             status,
             body: refusal.body(),
-            refusal: Some(refusal),
+            refusal: Some(remedy::explained(refusal)),
             seal: None,
             retry_after_s: None,
             fault: None,

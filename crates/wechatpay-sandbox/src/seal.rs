@@ -1,19 +1,25 @@
 //! Signing, verifying and encrypting as the platform does it: the sandbox's own code, on purpose.
 //!
 //! Nothing here is shared with the SDK. Both are held to `vectors/`, so that one misreading of the protocol cannot pass
-//! its own test. `keys` are RSA keys, `cipher` is AES-GCM, `answers` are the `Wechatpay-*` headers. Called by `check.rs`
+//! its own test. `keys` are RSA keys, `cipher` is AES-GCM, `sm` the same with SM2 and SM4, `answers` are the `Wechatpay-*` headers. Called by `check.rs`
 //! (requests), `keyring.rs` (answers and callbacks) and by endpoints.
 
 mod answers;
 mod cipher;
 mod keys;
+#[cfg(feature = "gm")]
+mod sm;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 pub(crate) use answers::{PlatformKey, Sealer, Twist};
-pub(crate) use cipher::random_nonce;
+pub(crate) use cipher::{Envelopes, Suite};
 pub use cipher::{KeyLength, gcm_seal};
 pub use keys::{Held, KeyError, SigningKey, VerifyingKey};
+#[cfg(feature = "gm")]
+pub(crate) use sm::certificate as sm_certificate;
+#[cfg(feature = "gm")]
+pub use sm::{sm3_hex, sm4_gcm_seal, sm4_key};
 
 /// The string a caller signs (protocol 3.1): five lines, each with its line feed.
 pub fn request_message(method: &str, target: &str, timestamp: &str, nonce: &str, body: &[u8]) -> Vec<u8> {
@@ -54,14 +60,25 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
 /// Random letters and digits.
 pub(crate) fn random_text(length: usize) -> String {
     const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-    (0..length)
-        .map(|_| char::from(LETTERS[usize::from(random::<1>()[0] % 32)]))
+    random_bytes(length)
+        .into_iter()
+        .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))
         .collect()
 }
 
 /// Random digits.
 pub(crate) fn random_digits(length: usize) -> String {
-    (0..length).map(|_| char::from(b'0' + random::<1>()[0] % 10)).collect()
+    random_bytes(length)
+        .into_iter()
+        .map(|byte| char::from(b'0' + byte % 10))
+        .collect()
+}
+
+/// Asked for at once: every answer has a random id, and asking byte by byte took longer than the rest of it.
+fn random_bytes(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");
+    bytes
 }
 
 /// Forty upper-case hex characters, the first one not zero, as certificate serials look.

@@ -57,7 +57,7 @@ pub(crate) struct Moods {
 impl World {
     pub(crate) fn new(identity: Arc<Identity>, keys: PlatformKeys, rules: Rules, clock: Clock, ledger: Ledger) -> Self {
         let merchant = &identity.merchant;
-        let callbacks = Callbacks::new(merchant.api_v3_key.clone(), clock.clone(), rules.callbacks);
+        let callbacks = Callbacks::new(identity.envelopes(), clock.clone(), rules.callbacks);
         let members = Members::new(clock.clone(), callbacks.clone(), merchant.mchid.clone());
         let presences = Arc::new(Presences::default());
         let payments = Payments::new(

@@ -53,8 +53,7 @@ impl Implementation for Sandbox {
     fn read_authorization(&self, header: &str) -> Answer<Authorization> {
         let parsed = Parsed::parse(header).map_err(|refusal| Refusal::Error(refusal.message.into_owned()))?;
         Ok(Authorization {
-            // The parser takes no other one.
-            scheme: "WECHATPAY2-SHA256-RSA2048".into(),
+            scheme: parsed.scheme.into(),
             mchid: parsed.mchid.into(),
             nonce_str: parsed.nonce_str.into(),
             timestamp: parsed.timestamp.into(),
@@ -109,6 +108,52 @@ impl Implementation for Sandbox {
         Ok(seal::sha256_hex(message))
     }
 
+    #[cfg(feature = "gm")]
+    fn sm2_public_key(&self, public: PublicKey<'_>) -> Answer<Vec<u8>> {
+        Ok(key(public)?.spki().to_vec())
+    }
+
+    #[cfg(feature = "gm")]
+    fn sm3(&self, message: &[u8]) -> Answer<String> {
+        Ok(seal::sm3_hex(message))
+    }
+
+    #[cfg(feature = "gm")]
+    fn sm2_verify(&self, public: PublicKey<'_>, message: &str, signature_b64: &str) -> Answer<bool> {
+        Ok(key(public)?.verifies(message.as_bytes(), signature_b64))
+    }
+
+    #[cfg(feature = "gm")]
+    fn sm2_open(&self, private_key_pem: &str, ciphertext_b64: &str) -> Answer<Vec<u8>> {
+        Ok(SigningKey::from_pem(private_key_pem)?.open(ciphertext_b64)?)
+    }
+
+    #[cfg(feature = "gm")]
+    fn sm4_key(&self, api_v3_key: &str) -> Answer<Vec<u8>> {
+        Ok(seal::sm4_key(api_v3_key).to_vec())
+    }
+
+    /// The library opens, and what the sandbox makes of the text again must be the same ciphertext.
+    #[cfg(feature = "gm")]
+    fn sm4_gcm_open(&self, key: &[u8], nonce: &str, associated_data: &str, ciphertext_b64: &str) -> Answer<Vec<u8>> {
+        use aes_gcm::AesGcm;
+        use aes_gcm::aead::array::Array;
+        use aes_gcm::aead::consts::U12;
+        use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
+        let (key, bytes): ([u8; 16], [u8; 12]) = (key.try_into()?, nonce.as_bytes().try_into()?);
+        let sealed = Payload {
+            msg: &STANDARD.decode(ciphertext_b64)?,
+            aad: associated_data.as_bytes(),
+        };
+        let opened = AesGcm::<sm4::Sm4, U12>::new(&Array(key)).decrypt(&Array(bytes), sealed);
+        let opened = opened.map_err(|_| Refusal::Error("key, nonce or tag".into()))?;
+        assert_eq!(
+            seal::sm4_gcm_seal(key, nonce, associated_data, &opened)?,
+            ciphertext_b64
+        );
+        Ok(opened)
+    }
+
     fn received_message(&self, timestamp: &str, nonce: &str, body: &str) -> Answer<String> {
         text(seal::answer_message(timestamp, nonce, body.as_bytes()))
     }
@@ -128,5 +173,11 @@ fn the_sandbox_agrees_with_the_published_examples() {
         "rsa-oaep-sha1-decrypt",
     ] {
         assert!(report.of(kind).passed > 0, "{kind}: nothing was checked");
+    }
+    if cfg!(feature = "gm") {
+        for kind in ["sm2-sm3-verify", "sm2-decrypt", "sm4-gcm-decrypt", "sm3"] {
+            let counted = report.of(kind);
+            assert!(counted.passed > 0 && counted.skipped == 0, "{kind}: {counted:?}");
+        }
     }
 }

@@ -7,8 +7,9 @@
 //! The algorithms are those of the RustCrypto crates, which nobody has audited. Checked against `vectors/`, whose values were
 //! made with OpenSSL: verifying signatures (user id `1234567812345678`, DER), opening encryption (ASN.1, C1C3C2), SM3, the
 //! SM4 key from the APIv3 key, opening SM4-GCM. The other way round, by hand: a signature and a sealed field of this crate
-//! were verified and opened by OpenSSL 3.0. Not checked: anything against WeChat Pay itself, nor the fetching of SM2
-//! certificates against a server, since the sandbox speaks RSA only.
+//! were verified and opened by OpenSSL 3.0. Against the sandbox in SM mode, whose code is another one on the same crates:
+//! fetching and rotating SM2 certificates, signed calls and answers, a sealed callback, a sealed field both ways. Not
+//! checked: anything against WeChat Pay itself.
 //!
 //! Official page: <https://pay.weixin.qq.com/doc/v3/merchant/4012075987>.
 

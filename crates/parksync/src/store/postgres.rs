@@ -259,6 +259,21 @@ impl PgStore {
     }
 }
 
+/// The statements that every event and every claim goes through, with arguments to explain them by. For the test of their plans.
+#[must_use]
+pub const fn hot_statements() -> [(&'static str, &'static str, &'static str); 7] {
+    let cars = "ARRAY['mall'], ARRAY['tag'::bytea]";
+    [
+        ("claim: take", claims::TAKE, "ARRAY[1], ARRAY[64], 1, ARRAY[0]"),
+        ("claim: heads", claims::HEADS, "ARRAY[1], ARRAY[NULL::bigint]"),
+        ("settle: free", settle::FREE, "ARRAY[1]"),
+        ("record: lanes", ingest::LOCK_LANES, cars),
+        ("record: visits", ingest::VISITS, cars),
+        ("record: listeners", ingest::LISTENERS, cars),
+        ("record: waiting", ingest::WAITING, cars),
+    ]
+}
+
 /// A number that two processes hardly share. If they do, they only wait for each other.
 fn shard() -> i64 {
     let mut bytes = [0; 2];

@@ -20,17 +20,17 @@ use parksync::store::{
 
 use crate::pg;
 
-const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub(crate) const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
 }
 
-fn plate(number: u32) -> Plate {
+pub(crate) fn plate(number: u32) -> Plate {
     Plate::from_stored(format!("宁Y{number:05}"))
 }
 
-fn member(number: u32) -> MemberKey {
+pub(crate) fn member(number: u32) -> MemberKey {
     let openid = Openid::parse(&format!("openid-{number}")).unwrap();
     MemberKey {
         circle: "mall".to_owned(),
@@ -39,7 +39,7 @@ fn member(number: u32) -> MemberKey {
     }
 }
 
-fn event(number: u32, state: Direction, seconds: i64) -> GateEvent {
+pub(crate) fn event(number: u32, state: Direction, seconds: i64) -> GateEvent {
     GateEvent {
         circle: "mall".to_owned(),
         lot: "P1".to_owned(),
@@ -58,7 +58,7 @@ fn event(number: u32, state: Direction, seconds: i64) -> GateEvent {
     }
 }
 
-fn settled(lease: Lease, outcome: Outcome, verdict: Verdict) -> Settled {
+pub(crate) fn settled(lease: Lease, outcome: Outcome, verdict: Verdict) -> Settled {
     Settled {
         began_at: lease.head.at,
         lease,
@@ -68,7 +68,7 @@ fn settled(lease: Lease, outcome: Outcome, verdict: Verdict) -> Settled {
     }
 }
 
-fn delivered(lease: Lease) -> Settled {
+pub(crate) fn delivered(lease: Lease) -> Settled {
     settled(
         lease,
         Outcome::Accepted {
@@ -78,11 +78,11 @@ fn delivered(lease: Lease) -> Settled {
     )
 }
 
-async fn claim(store: &dyn Store, now: Timestamp, limit: u32) -> Result<Vec<Lease>, StoreError> {
+pub(crate) async fn claim(store: &dyn Store, now: Timestamp, limit: u32) -> Result<Vec<Lease>, StoreError> {
     store.claim(ClaimRequest::new(NodeId(1), now, limit)).await
 }
 
-async fn record(store: &dyn Store, event: GateEvent) -> Recorded {
+pub(crate) async fn record(store: &dyn Store, event: GateEvent) -> Recorded {
     store.record(vec![event], Vec::new()).await.unwrap()[0]
 }
 
@@ -101,7 +101,7 @@ async fn open_postgres() -> PgStore {
         .unwrap()
 }
 
-fn open(path: &Path) -> Result<SqliteStore, OpenError> {
+pub(crate) fn open(path: &Path) -> Result<SqliteStore, OpenError> {
     SqliteStore::open(path, Arc::new(Vault::from_key_file(KEY).unwrap()))
 }
 

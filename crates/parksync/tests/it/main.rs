@@ -16,4 +16,5 @@ mod members;
 mod operator;
 #[path = "../support/pg.rs"]
 mod pg;
+mod postgres;
 mod rehearse;

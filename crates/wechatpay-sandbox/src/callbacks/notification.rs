@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::callbacks::Event;
 use crate::china;
-use crate::seal::{self, Twist};
+use crate::seal::{self, Envelopes, Twist};
 
 /// One callback, and what became of it.
 #[derive(Clone)]
@@ -139,18 +139,16 @@ impl Notification {
     }
 }
 
-pub(super) fn envelope(notification: &Notification, trick: Option<Trick>, api_v3_key: &str) -> Vec<u8> {
+pub(super) fn envelope(notification: &Notification, trick: Option<Trick>, envelopes: &Envelopes) -> Vec<u8> {
     let event = notification.event;
-    let nonce = seal::random_nonce();
     let (associated_data, plaintext) = (event.associated_data(), notification.resource.to_string());
-    let sealed = seal::gcm_seal(api_v3_key, &nonce, associated_data, plaintext.as_bytes());
-    let mut ciphertext = sealed.expect("the sandbox made a key of 32 and a nonce of 12 bytes");
+    let (nonce, mut ciphertext) = envelopes.seal(associated_data, plaintext.as_bytes());
     if trick == Some(Trick::BadCiphertext) {
         let first = if ciphertext.starts_with('A') { "B" } else { "A" };
         ciphertext.replace_range(..1, first);
     }
     let mut resource = json!({
-        "algorithm": "AEAD_AES_256_GCM",
+        "algorithm": envelopes.algorithm(),
         "ciphertext": ciphertext,
         "nonce": nonce,
         "associated_data": associated_data,

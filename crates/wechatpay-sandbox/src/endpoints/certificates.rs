@@ -7,7 +7,6 @@ use crate::endpoints::fields::Fields;
 use crate::endpoints::{Ask, Reply};
 use crate::keyring::KeyMode;
 use crate::refusal::Refusal;
-use crate::seal;
 use crate::world::World;
 
 pub(crate) fn list(world: &World, ask: &Ask<'_>) -> Result<Reply, Refusal> {
@@ -20,9 +19,13 @@ pub(crate) fn list(world: &World, ask: &Ask<'_>) -> Result<Reply, Refusal> {
     if world.keys.mode() == KeyMode::PublicKeyOnly {
         return Err(none().hint("this merchant has the public key only: verify with pub_key.pem and its id"));
     }
-    if algorithm == "SM2" {
-        // Unknown: what a merchant without SM2 gets. Support opens it per merchant, and this one has not asked.
-        return Err(none().hint("the sandbox has no SM2 certificates"));
+    let envelopes = world.identity.envelopes();
+    let own = envelopes.suite.algorithm_type();
+    if algorithm != own && algorithm != "ALL" {
+        // Unknown: what a merchant without SM2 gets (support opens it per merchant), and whether one with SM2 has RSA beside it.
+        return Err(none().hint(format!(
+            "this merchant has {own} certificates only: say algorithm_type={own}"
+        )));
     }
     let certificates = world.keys.certificates();
     if certificates.is_empty() {
@@ -36,18 +39,16 @@ pub(crate) fn list(world: &World, ask: &Ask<'_>) -> Result<Reply, Refusal> {
     let data: Vec<Value> = certificates
         .iter()
         .map(|certificate| {
-            let nonce = seal::random_nonce();
-            let api_v3_key = &world.identity.merchant.api_v3_key;
-            let ciphertext = seal::gcm_seal(api_v3_key, &nonce, ASSOCIATED_DATA, certificate.pem.as_bytes());
+            let (nonce, ciphertext) = envelopes.seal(ASSOCIATED_DATA, certificate.pem.as_bytes());
             json!({
                 "serial_no": certificate.serial_no,
                 "effective_time": china::text(certificate.effective_time),
                 "expire_time": china::text(certificate.expire_time),
                 "encrypt_certificate": {
-                    "algorithm": "AEAD_AES_256_GCM",
+                    "algorithm": envelopes.algorithm(),
                     "nonce": nonce,
                     "associated_data": ASSOCIATED_DATA,
-                    "ciphertext": ciphertext.expect("the sandbox made a key of 32 and a nonce of 12 bytes"),
+                    "ciphertext": ciphertext,
                 },
             })
         })

@@ -90,7 +90,7 @@ impl Sealer {
         set("wechatpay-nonce", seal.nonce);
         set("wechatpay-signature", seal.signature);
         set("wechatpay-serial", serial);
-        set("wechatpay-signature-type", "WECHATPAY2-SHA256-RSA2048".into());
+        set("wechatpay-signature-type", key.key.suite().scheme().into());
     }
 }
 

@@ -1,4 +1,5 @@
-//! RSA keys: signing and verifying with PKCS#1 v1.5 and SHA-256, opening and sealing with OAEP and SHA-1.
+//! Keys. RSA keys: signing and verifying with PKCS#1 v1.5 and SHA-256, opening and sealing with OAEP and SHA-1.
+//! With the feature `gm` also SM2 keys, which `sm.rs` works with.
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -10,14 +11,22 @@ use aws_lc_rs::signature::{KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SH
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// A private RSA key that signs with PKCS#1 v1.5 and SHA-256.
-pub struct SigningKey {
-    pair: RsaKeyPair,
+#[cfg(feature = "gm")]
+use super::sm;
+use crate::seal::Suite;
+
+/// A private RSA key that signs with PKCS#1 v1.5 and SHA-256; or an SM2 key.
+pub struct SigningKey(Private);
+
+enum Private {
+    Rsa(RsaKeyPair),
+    #[cfg(feature = "gm")]
+    Sm2(Box<sm::PrivateKey>),
 }
 
 /// The key material is none that aws-lc-rs accepts.
 #[derive(Debug, thiserror::Error)]
-#[error("not a usable RSA key: {0}")]
+#[error("not a usable key: {0}")]
 pub struct KeyError(String);
 
 impl SigningKey {
@@ -27,7 +36,24 @@ impl SigningKey {
     /// When the library cannot make one.
     pub fn generate() -> Result<Self, KeyError> {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|error| KeyError(error.to_string()))?;
-        Ok(Self { pair })
+        Ok(Self(Private::Rsa(pair)))
+    }
+
+    /// Makes a new key for these algorithms.
+    pub(crate) fn generate_for(suite: Suite) -> Result<Self, KeyError> {
+        match suite {
+            Suite::Rsa => Self::generate(),
+            #[cfg(feature = "gm")]
+            Suite::Sm => Ok(Self(Private::Sm2(Box::new(sm::PrivateKey::generate())))),
+        }
+    }
+
+    pub(crate) fn suite(&self) -> Suite {
+        match &self.0 {
+            Private::Rsa(_) => Suite::Rsa,
+            #[cfg(feature = "gm")]
+            Private::Sm2(_) => Suite::Sm,
+        }
     }
 
     /// Reads `BEGIN PRIVATE KEY` (PKCS#8) or `BEGIN RSA PRIVATE KEY` (PKCS#1).
@@ -36,26 +62,33 @@ impl SigningKey {
     /// When the text is neither.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let (label, der) = unpem(pem)?;
+        #[cfg(feature = "gm")]
+        if let Some(key) = sm::PrivateKey::from_der(&der) {
+            return Ok(Self(Private::Sm2(Box::new(key))));
+        }
         let pair = match label.as_str() {
             "PRIVATE KEY" => RsaKeyPair::from_pkcs8(&der),
             "RSA PRIVATE KEY" => RsaKeyPair::from_der(&der),
             other => return Err(KeyError(format!("BEGIN {other} is no private key"))),
         };
-        Ok(Self {
-            pair: pair.map_err(|error| KeyError(error.to_string()))?,
-        })
+        let pair = pair.map_err(|error| KeyError(error.to_string()))?;
+        Ok(Self(Private::Rsa(pair)))
     }
 
     /// Signs and encodes as base64.
     pub fn sign(&self, message: &[u8]) -> String {
-        let mut signature = vec![0; self.pair.public_modulus_len()];
-        self.pair
-            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
+        let pair = match &self.0 {
+            Private::Rsa(pair) => pair,
+            #[cfg(feature = "gm")]
+            Private::Sm2(key) => return STANDARD.encode(key.sign(message)),
+        };
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
             .expect("a loaded RSA key signs any message");
         STANDARD.encode(signature)
     }
 
-    /// Opens a sensitive field (protocol 4.5): RSAES-OAEP with SHA-1 and MGF1-SHA-1, in base64.
+    /// Opens a sensitive field (protocol 4.5): RSAES-OAEP with SHA-1 and MGF1-SHA-1, or SM2, in base64.
     ///
     /// # Errors
     /// When it is no base64, or was not sealed for this key.
@@ -63,6 +96,11 @@ impl SigningKey {
         let ciphertext = STANDARD
             .decode(ciphertext_b64)
             .map_err(|error| KeyError(error.to_string()))?;
+        #[cfg(feature = "gm")]
+        if let Private::Sm2(key) = &self.0 {
+            let opened = key.open(&ciphertext);
+            return opened.ok_or_else(|| KeyError("the ciphertext was not made for this SM2 key".into()));
+        }
         let key = PrivateDecryptingKey::from_pkcs8(&self.private_der()).map_err(|error| KeyError(error.to_string()))?;
         let key = OaepPrivateDecryptingKey::new(key).map_err(|error| KeyError(error.to_string()))?;
         let mut plaintext = vec![0; key.min_output_size()];
@@ -78,16 +116,22 @@ impl SigningKey {
     }
 
     pub(crate) fn private_der(&self) -> Vec<u8> {
-        let der: Pkcs8V1Der<'_> = self.pair.as_der().expect("the library writes the key it made");
+        let pair = match &self.0 {
+            Private::Rsa(pair) => pair,
+            #[cfg(feature = "gm")]
+            Private::Sm2(key) => return key.private_der(),
+        };
+        let der: Pkcs8V1Der<'_> = pair.as_der().expect("the library writes the key it made");
         der.as_ref().to_vec()
     }
 
-    fn public_der(&self) -> Vec<u8> {
-        let der: PublicKeyX509Der<'_> = self
-            .pair
-            .public_key()
-            .as_der()
-            .expect("the library writes the key it made");
+    pub(crate) fn public_der(&self) -> Vec<u8> {
+        let pair = match &self.0 {
+            Private::Rsa(pair) => pair,
+            #[cfg(feature = "gm")]
+            Private::Sm2(key) => return key.public_der(),
+        };
+        let der: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("the library writes the key it made");
         der.as_ref().to_vec()
     }
 
@@ -101,11 +145,18 @@ impl SigningKey {
     }
 }
 
-/// A public RSA key.
+/// A public RSA key, or an SM2 one.
 #[derive(Clone)]
-pub struct VerifyingKey {
-    key: ParsedPublicKey,
-    spki: Vec<u8>,
+pub struct VerifyingKey(Public);
+
+#[derive(Clone)]
+enum Public {
+    Rsa {
+        key: ParsedPublicKey,
+        spki: Vec<u8>,
+    },
+    #[cfg(feature = "gm")]
+    Sm2(Box<sm::PublicKey>),
 }
 
 impl VerifyingKey {
@@ -123,22 +174,34 @@ impl VerifyingKey {
 
     /// Brings both spellings to the same SPKI, which is what gets parsed once and kept.
     fn from_der(der: &[u8]) -> Result<Self, KeyError> {
+        #[cfg(feature = "gm")]
+        if let Some(key) = sm::PublicKey::from_der(der) {
+            return Ok(Self(Public::Sm2(Box::new(key))));
+        }
         let key = RsaPublicKey::from_der(der).map_err(|error| KeyError(error.to_string()))?;
         let spki: PublicKeyX509Der<'_> = key.as_der().map_err(|error| KeyError(error.to_string()))?;
         let spki = spki.as_ref().to_vec();
         let key = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &spki);
         let key = key.map_err(|error| KeyError(error.to_string()))?;
-        Ok(Self { key, spki })
+        Ok(Self(Public::Rsa { key, spki }))
     }
 
     /// The key as SPKI in DER.
     pub fn spki(&self) -> &[u8] {
-        &self.spki
+        match &self.0 {
+            Public::Rsa { spki, .. } => spki,
+            #[cfg(feature = "gm")]
+            Public::Sm2(key) => &key.spki,
+        }
     }
 
     /// Seals a sensitive field for the owner of this key. `None` when the text is too long for it.
     pub fn seal(&self, plaintext: &[u8]) -> Option<String> {
-        let key = PublicEncryptingKey::from_der(&self.spki).expect("the library reads the key it wrote");
+        #[cfg(feature = "gm")]
+        if let Public::Sm2(key) = &self.0 {
+            return Some(STANDARD.encode(key.seal(plaintext)?));
+        }
+        let key = PublicEncryptingKey::from_der(self.spki()).expect("the library reads the key it wrote");
         let key = OaepPublicEncryptingKey::new(key).expect("an RSA key encrypts");
         let mut ciphertext = vec![0; key.ciphertext_size()];
         let sealed = key
@@ -149,9 +212,11 @@ impl VerifyingKey {
 
     /// Whether the base64 text is a signature of the message by this key. Bad base64 is a bad signature.
     pub fn verifies(&self, message: &[u8], signature_b64: &str) -> bool {
-        STANDARD
-            .decode(signature_b64)
-            .is_ok_and(|signature| self.key.verify_sig(message, &signature).is_ok())
+        STANDARD.decode(signature_b64).is_ok_and(|signature| match &self.0 {
+            Public::Rsa { key, .. } => key.verify_sig(message, &signature).is_ok(),
+            #[cfg(feature = "gm")]
+            Public::Sm2(key) => key.verifies(message, &signature),
+        })
     }
 }
 

@@ -38,6 +38,11 @@ async fn notify(sandbox: &Sandbox, body: &Value) -> Reply {
     post(sandbox, "/v3/businesscircle/points/notify", body).await
 }
 
+/// Whether the ledger says of the last call what to do about its refusal.
+fn is_explained(sandbox: &Sandbox) -> bool {
+    sandbox.ledger().calls().pop().unwrap().help.is_some()
+}
+
 /// A payment that was handed in by itself and acknowledged.
 async fn submitted(sandbox: &Sandbox) -> Payment {
     sandbox.members().authorize(OPENID);
@@ -114,6 +119,7 @@ async fn the_authorisation_query_refuses_what_the_table_lists() {
 
     for (target, line) in rows {
         assert_eq!(get(&sandbox, &target).await.line(), line, "{target}");
+        assert!(is_explained(&sandbox), "{target}");
     }
     let detail = get(&sandbox, &format!("{path}/o-gone?appid={appid}")).await.json()["detail"].clone();
     assert_eq!(
@@ -216,6 +222,7 @@ async fn the_query_of_pending_points_refuses_what_the_table_lists() {
 
     for (target, line) in rows {
         assert_eq!(get(&sandbox, &target).await.line(), line, "{target}");
+        assert!(is_explained(&sandbox), "{target}");
     }
     for (mall, line) in [
         (MallState::NotUnique, "403 NO_AUTH brandid无对应的唯一商圈mainid"),

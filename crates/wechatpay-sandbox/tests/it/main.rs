@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod authentication;
+#[cfg(unix)]
+mod browser;
 mod callback_trouble;
 mod callbacks;
 mod circle;
@@ -12,6 +14,8 @@ mod faults;
 mod folder;
 mod keys;
 mod life;
+#[cfg(unix)]
+mod page;
 mod parkings;
 #[cfg(unix)]
 mod program;

@@ -262,19 +262,21 @@ async fn rows_that_only_the_platforms_inside_can_cause_are_asked_for() {
     let sandbox = Sandbox::start().await.unwrap();
     let body = parking(&sandbox);
 
-    for message in [
-        "系统必填字段source为空",
-        "系统必填字段machine_key为空",
-        "系统必填字段mch_id为空",
-        "保存数据失败",
-        "系统异常，请稍后重试",
+    for (status, code, message) in [
+        (500, "SYSTEM_ERROR", "系统必填字段source为空"),
+        (500, "SYSTEM_ERROR", "系统必填字段machine_key为空"),
+        (500, "SYSTEM_ERROR", "系统必填字段mch_id为空"),
+        (500, "SYSTEM_ERROR", "保存数据失败"),
+        (500, "SYSTEM_ERROR", "系统异常，请稍后重试"),
+        // The table's general row; what is wrong with a signature is told in other words.
+        (401, "SIGN_ERROR", "验证不通过"),
     ] {
         sandbox
             .faults()
-            .next(Fault::Refuse(Refusal::new(500, "SYSTEM_ERROR", message)));
+            .next(Fault::Refuse(Refusal::new(status, code, message)));
         assert_eq!(
             report(&sandbox, &body).await.line(),
-            format!("500 SYSTEM_ERROR {message}")
+            format!("{status} {code} {message}")
         );
     }
     assert!(sandbox.ledger().parkings().is_empty());

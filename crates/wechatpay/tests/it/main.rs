@@ -9,6 +9,8 @@
 
 mod blocking;
 mod endpoints;
+#[cfg(feature = "gm")]
+mod gm;
 mod nginx;
 mod notifications;
 mod parking;

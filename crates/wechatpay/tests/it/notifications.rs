@@ -24,10 +24,10 @@ use crate::{merchant, public_key, state};
 const SOON: Duration = Duration::from_secs(10);
 
 /// What the merchant's server made of each notification, in order.
-type Outcomes = Arc<Mutex<Vec<Result<Event, NotifyError>>>>;
+pub(crate) type Outcomes = Arc<Mutex<Vec<Result<Event, NotifyError>>>>;
 
 /// The merchant's server: a client, a guard, and ten lines.
-struct Shop {
+pub(crate) struct Shop {
     client: Client,
     api_v3_key: ApiV3Key,
     guard: ReplayGuard,
@@ -60,7 +60,7 @@ impl Shop {
         answer
     }
 
-    async fn open(sandbox: &Sandbox, platform: Platform) -> (String, Outcomes) {
+    pub(crate) async fn open(sandbox: &Sandbox, platform: Platform) -> (String, Outcomes) {
         let client = Client::builder(merchant(sandbox), platform)
             .base_url(sandbox.base_url())
             .roots_pem(sandbox.ca_pem())
@@ -97,12 +97,12 @@ impl Shop {
     }
 }
 
-fn api_v3_key(sandbox: &Sandbox) -> ApiV3Key {
+pub(crate) fn api_v3_key(sandbox: &Sandbox) -> ApiV3Key {
     ApiV3Key::new(&sandbox.merchant().api_v3_key).unwrap()
 }
 
 /// Waits until the sandbox is done with it; how it ended and why a try failed.
-async fn settled(sandbox: &Sandbox, id: &str) -> (Progress, Vec<Option<String>>) {
+pub(crate) async fn settled(sandbox: &Sandbox, id: &str) -> (Progress, Vec<Option<String>>) {
     let callbacks = sandbox.callbacks();
     let is_done = |progress| matches!(progress, Progress::Acknowledged | Progress::GivenUp);
     let done = callbacks.wait_for(|all| all.find(id).is_some_and(|one| is_done(one.progress)), SOON);

@@ -269,7 +269,7 @@ async fn lease(tx: &Tx<'_>, request: &ClaimRequest, taken: Vec<Taken>) -> Result
 }
 
 /// The head of each lane: the message that has to be repeated, else the earliest one that waits.
-const HEADS: &str =
+pub(super) const HEADS: &str =
     "SELECT k.lane, m.id, m.plate_tag, m.plate_sealed, m.state, m.at, m.enqueued_at, m.tries, p.circle, p.appid,
                             p.openid_sealed
     FROM unnest($1::bigint[], $2::bigint[]) k (lane, head),

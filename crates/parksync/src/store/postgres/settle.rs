@@ -62,7 +62,7 @@ pub(super) async fn settle(tx: &Tx<'_>, settled: &[Settled]) -> Result<usize, Fa
 }
 
 /// Lanes that were claimed are free now, and due when their next message is.
-const FREE: &str = "UPDATE lane SET node_id = NULL, lease_until = NULL, head_id = NULL,
+pub(super) const FREE: &str = "UPDATE lane SET node_id = NULL, lease_until = NULL, head_id = NULL,
            due_at = (SELECT m.not_before FROM message m
                      WHERE m.member_id = lane.member_id AND m.status = 'waiting' ORDER BY m.at, m.id LIMIT 1)
     WHERE member_id = ANY($1::bigint[])";

@@ -1,0 +1,262 @@
+//! What only a PostgreSQL store has: its schema, its partitions, the plans of its hot statements, and receiving a move.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use parksync::domain::delivery::{Outcome, Scope, Verdict};
+use parksync::domain::gate::Direction;
+use parksync::store::moving::{self, MoveError};
+use parksync::store::postgres::{Address, OpenError, PgStore, SCHEMA, hot_statements};
+use parksync::store::sqlite::SqliteStore;
+use parksync::store::vault::Vault;
+use parksync::store::{GateEvent, OutboxFilter, Retention, Status, Store, Traced};
+
+use crate::contract::{KEY, at, claim, delivered, event, member, open, plate, record, settled};
+use crate::pg;
+
+fn vault() -> Arc<Vault> {
+    Arc::new(Vault::from_key_file(KEY).unwrap())
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_fit_is_refused_with_what_to_do() {
+    let server = pg::shared();
+    let name = server.database();
+    let address = Address::new(&server.url(&name), None, None).unwrap();
+
+    assert!(matches!(
+        PgStore::open(&address, vault()).await,
+        Err(OpenError::Older { found: 0, .. })
+    ));
+    assert_eq!(PgStore::migrate(&address).await.unwrap().from, 0);
+    let again = PgStore::migrate(&address).await.unwrap();
+    assert_eq!((again.from, again.to), (SCHEMA, SCHEMA));
+    PgStore::open(&address, vault()).await.unwrap();
+
+    let other = Arc::new(Vault::from_key_file(&KEY.replace('0', "1")).unwrap());
+    assert!(matches!(
+        PgStore::open(&address, other).await,
+        Err(OpenError::WrongVault)
+    ));
+    // A newer version that this one can work beside, and one that it cannot.
+    server.sql(&name, "INSERT INTO schema_version (version, works_with) VALUES (98, 1)");
+    PgStore::open(&address, vault()).await.unwrap();
+    server.sql(&name, "INSERT INTO schema_version (version, works_with) VALUES (99, 98)");
+    assert!(matches!(
+        PgStore::open(&address, vault()).await,
+        Err(OpenError::Newer { found: 99, .. })
+    ));
+    assert!(matches!(
+        PgStore::migrate(&address).await,
+        Err(OpenError::Newer { found: 99, .. })
+    ));
+}
+
+#[tokio::test]
+async fn old_days_are_dropped_whole_but_for_what_is_open() {
+    let server = pg::shared();
+    let name = server.database();
+    let address = Address::new(&server.url(&name), None, None).unwrap();
+    PgStore::migrate(&address).await.unwrap();
+    let store = PgStore::open(&address, vault()).await.unwrap();
+    for day in ["200101", "200102"] {
+        for table in ["event", "delivery", "attempt"] {
+            server.sql(
+                &name,
+                &format!(
+                    "CREATE TABLE {table}_{day} PARTITION OF {table} FOR VALUES FROM ({day}0000000000) TO ({day}9999999999)"
+                ),
+            );
+        }
+        server.sql(
+            &name,
+            &format!(
+                "INSERT INTO event (id, dedupe, circle, lot, plate_tag, state, at, received_at, replayed, recorded, visit_id)
+                 VALUES ({day}0000000001, '{day}', 'mall', 'P1', '', 'IN', 0, 0, false, 'queued', 1);
+                 INSERT INTO seen VALUES ('{day}')"
+            ),
+        );
+    }
+    server.sql(
+        &name,
+        "INSERT INTO message (id, member_id, event_id, plate_tag, plate_sealed, state, at, cause, not_before, enqueued_at, status)
+         VALUES (2001020000000001, 1, 2001020000000001, '', '', 'IN', 0, 'crossing', 0, 0, 'dead')",
+    );
+
+    let month = Retention {
+        now: Timestamp::now(),
+        strangers: SignedDuration::from_hours(24),
+        all: SignedDuration::from_hours(24 * 30),
+    };
+    store.forget(month).await.unwrap();
+
+    let days = "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relname LIKE '%_2001__' AND relkind = 'r'";
+    assert_eq!(server.sql(&name, days), "attempt_200102 delivery_200102 event_200102");
+    assert_eq!(server.sql(&name, "SELECT string_agg(encode(dedupe, 'escape'), ' ') FROM seen"), "200102");
+    let ahead = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'event'::regclass";
+    assert_eq!(server.sql(&name, ahead), "5", "today, three days ahead, and the one that stays");
+}
+
+/// Statistics of these tables are always wrong, so the plans are held to their indexes. An index that vanishes shows here.
+#[tokio::test]
+async fn the_hot_statements_go_by_their_indexes() {
+    let server = pg::shared();
+    let name = server.database();
+    let address = Address::new(&server.url(&name), None, None).unwrap();
+    PgStore::migrate(&address).await.unwrap();
+    PgStore::open(&address, vault()).await.unwrap();
+
+    let mut plans = String::new();
+    for (title, sql, arguments) in hot_statements() {
+        let settings = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+        let explain = format!("{settings}; PREPARE hot AS {sql}; EXPLAIN (COSTS OFF) EXECUTE hot ({arguments})");
+        let plan = server.sql(&name, &explain);
+        plans.push_str(title);
+        plans.push('\n');
+        for line in plan.lines().filter(|line| line.contains("Scan")) {
+            let scan = line.trim().trim_start_matches("->").trim();
+            // One line for all days.
+            if !scan.contains("_2") {
+                plans.push_str(&format!("  {scan}\n"));
+            }
+        }
+    }
+    assert_eq!(plans, include_str!("plans.txt"), "the plans are now:\n{plans}");
+}
+
+#[tokio::test]
+async fn an_installation_moves_over_and_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("parksync.db");
+    let source = open(&path).unwrap();
+    fill(&source).await;
+    let before = picture(&source).await;
+    drop(source);
+    let address = pg::shared().address();
+    PgStore::migrate(&address).await.unwrap();
+    let target = PgStore::open(&address, vault()).await.unwrap();
+
+    // Interrupted after the first portion of each kind that comes before the events.
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut stop = Some(stop);
+    tokio::select! {
+        biased;
+        _ = stopped => {}
+        _ = moving::carry(&path, &target, |table, _, _| if table == "visit" { drop(stop.take()); }) => panic!("it was not interrupted"),
+    }
+    let moved = moving::carry(&path, &target, |_, _, _| {}).await.unwrap();
+
+    assert!(moved.iter().any(|table| table.table == "message" && table.rows > 0));
+    assert!(moved.iter().any(|table| table.table == "attempt" && table.rows > 0));
+    assert_eq!(picture(&target).await, before);
+    assert!(matches!(
+        moving::carry(&path, &target, |_, _, _| {}).await,
+        Err(MoveError::InUse(_))
+    ));
+    // It goes on: a resend is known, the head that has to be repeated goes first, new rows get new numbers.
+    assert_eq!(record(&target, event(3, Direction::In, 300)).await.word(), "duplicate");
+    let lease = claim(&target, at(5000), 1).await.unwrap().remove(0);
+    assert_eq!((lease.head.plate.clone(), lease.head.tries), (plate(1), 1));
+    target.settle(vec![delivered(lease)]).await.unwrap();
+    assert_eq!(record(&target, event(4, Direction::In, 6000)).await.word(), "queued");
+    target.bind(member(9), vec![plate(9)], false, at(6000)).await.unwrap();
+}
+
+/// Members, visits, and messages in every state.
+async fn fill(store: &SqliteStore) {
+    for number in 1..=5 {
+        store.bind(member(number), vec![plate(number)], false, at(0)).await.unwrap();
+    }
+    record(store, event(1, Direction::In, 100)).await;
+    let lease = claim(store, at(100), 1).await.unwrap().remove(0);
+    let lost = Outcome::Unknown {
+        why: "no reply".to_owned(),
+    };
+    let again = Verdict::RetryAt {
+        at: at(130),
+        counts: true,
+    };
+    store.settle(vec![settled(lease, lost, again)]).await.unwrap();
+    record(store, event(2, Direction::In, 200)).await;
+    let lease = claim(store, at(120), 9).await.unwrap().pop();
+    assert!(lease.is_none(), "nothing is due yet");
+    let lease = claim(store, at(200), 9).await.unwrap();
+    let dead = Verdict::Dead {
+        reason: "400".to_owned(),
+    };
+    for lease in lease {
+        if lease.head.plate == plate(2) {
+            let refused = Outcome::NotSent { why: "\0".to_owned() };
+            store.settle(vec![settled(lease, refused, dead.clone())]).await.unwrap();
+        }
+    }
+    record(store, event(3, Direction::In, 300)).await;
+    for lease in claim(store, at(300), 9).await.unwrap() {
+        store.settle(vec![delivered(lease)]).await.unwrap();
+    }
+    let mut old = event(4, Direction::In, 400);
+    old.received_at = at(400) + SignedDuration::from_hours(13);
+    record(store, GateEvent { ..old }).await;
+    for number in 100..2200 {
+        record(store, event(number, Direction::In, 500)).await;
+    }
+    store
+        .hold(Scope::Circle, "other".to_owned(), "by hand".to_owned(), at(600))
+        .await
+        .unwrap();
+    // As `serve` does when it ends: no lane stays claimed.
+    store.serve(std::path::Path::new("/nowhere")).await.unwrap_err();
+}
+
+/// What people see, without the numbers that are new over there.
+async fn picture(store: &dyn Store) -> Vec<String> {
+    let mut seen = Vec::new();
+    for status in Status::ALL {
+        let filter = OutboxFilter {
+            status,
+            circle: None,
+            reason: None,
+            after: 0,
+            limit: 100,
+        };
+        for mut entry in store.outbox(filter).await.unwrap() {
+            let tries = store.message(entry.id).await.unwrap().unwrap().1;
+            entry.id = 0;
+            seen.push(format!("{entry:?} {tries:?}").replace("\\0", ""));
+        }
+    }
+    for number in 1..=5 {
+        let visits = store.trace(Traced::Plate(plate(number))).await.unwrap();
+        seen.push(format!("{} visits, {:?}", visits.len(), visits.first().map(|visit| &visit.entered)));
+    }
+    let (members, _) = store.members(None, 0, 100).await.unwrap();
+    seen.push(format!("{members:?} {:?}", store.holds().await.unwrap()));
+    let mut counters = store.counters().await.unwrap();
+    counters.sort();
+    seen.push(format!("{counters:?}"));
+    seen
+}
+
+#[tokio::test]
+async fn nodes_hear_of_each_others_commits() {
+    let address = pg::shared().address();
+    PgStore::migrate(&address).await.unwrap();
+    let (one, other) = tokio::join!(PgStore::open(&address, vault()), PgStore::open(&address, vault()));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    one.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
+
+    // Until the bell of the other one is up: the commit itself is there at once.
+    let mut second = 0;
+    let heard = async {
+        loop {
+            second += 200;
+            record(&one, event(1, Direction::In, second)).await;
+            if tokio::time::timeout(Duration::from_secs(1), other.changed()).await.is_ok() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), heard).await.unwrap();
+    assert_eq!(claim(&other, at(999_999), 1).await.unwrap().len(), 1);
+}
