@@ -77,15 +77,11 @@ impl SigningKey {
 
     /// Signs and encodes as base64.
     pub fn sign(&self, message: &[u8]) -> String {
-        let pair = match &self.0 {
-            Private::Rsa(pair) => pair,
+        STANDARD.encode(match &self.0 {
+            Private::Rsa(pair) => rsa_sign(pair, message),
             #[cfg(feature = "gm")]
-            Private::Sm2(key) => return STANDARD.encode(key.sign(message)),
-        };
-        let mut signature = vec![0; pair.public_modulus_len()];
-        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
-            .expect("a loaded RSA key signs any message");
-        STANDARD.encode(signature)
+            Private::Sm2(key) => key.sign(message),
+        })
     }
 
     /// Opens a sensitive field (protocol 4.5): RSAES-OAEP with SHA-1 and MGF1-SHA-1, or SM2, in base64.
@@ -116,23 +112,19 @@ impl SigningKey {
     }
 
     pub(crate) fn private_der(&self) -> Vec<u8> {
-        let pair = match &self.0 {
-            Private::Rsa(pair) => pair,
+        match &self.0 {
+            Private::Rsa(pair) => rsa_private_der(pair),
             #[cfg(feature = "gm")]
-            Private::Sm2(key) => return key.private_der(),
-        };
-        let der: Pkcs8V1Der<'_> = pair.as_der().expect("the library writes the key it made");
-        der.as_ref().to_vec()
+            Private::Sm2(key) => key.private_der(),
+        }
     }
 
     pub(crate) fn public_der(&self) -> Vec<u8> {
-        let pair = match &self.0 {
-            Private::Rsa(pair) => pair,
+        match &self.0 {
+            Private::Rsa(pair) => rsa_public_der(pair),
             #[cfg(feature = "gm")]
-            Private::Sm2(key) => return key.public_der(),
-        };
-        let der: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("the library writes the key it made");
-        der.as_ref().to_vec()
+            Private::Sm2(key) => key.public_der(),
+        }
     }
 
     /// `BEGIN PRIVATE KEY` (PKCS#8).
@@ -143,6 +135,23 @@ impl SigningKey {
     pub(crate) fn public_pem(&self) -> String {
         pem("PUBLIC KEY", &self.public_der())
     }
+}
+
+fn rsa_sign(pair: &RsaKeyPair, message: &[u8]) -> Vec<u8> {
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
+        .expect("a loaded RSA key signs any message");
+    signature
+}
+
+fn rsa_private_der(pair: &RsaKeyPair) -> Vec<u8> {
+    let der: Pkcs8V1Der<'_> = pair.as_der().expect("the library writes the key it made");
+    der.as_ref().to_vec()
+}
+
+fn rsa_public_der(pair: &RsaKeyPair) -> Vec<u8> {
+    let der: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("the library writes the key it made");
+    der.as_ref().to_vec()
 }
 
 /// A public RSA key, or an SM2 one.
