@@ -42,7 +42,10 @@ async fn a_database_that_does_not_fit_is_refused_with_what_to_do() {
     // A newer version that this one can work beside, and one that it cannot.
     server.sql(&name, "INSERT INTO schema_version (version, works_with) VALUES (98, 1)");
     PgStore::open(&address, vault()).await.unwrap();
-    server.sql(&name, "INSERT INTO schema_version (version, works_with) VALUES (99, 98)");
+    server.sql(
+        &name,
+        "INSERT INTO schema_version (version, works_with) VALUES (99, 98)",
+    );
     assert!(matches!(
         PgStore::open(&address, vault()).await,
         Err(OpenError::Newer { found: 99, .. })
@@ -93,9 +96,16 @@ async fn old_days_are_dropped_whole_but_for_what_is_open() {
 
     let days = "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relname LIKE '%_2001__' AND relkind = 'r'";
     assert_eq!(server.sql(&name, days), "attempt_200102 delivery_200102 event_200102");
-    assert_eq!(server.sql(&name, "SELECT string_agg(encode(dedupe, 'escape'), ' ') FROM seen"), "200102");
+    assert_eq!(
+        server.sql(&name, "SELECT string_agg(encode(dedupe, 'escape'), ' ') FROM seen"),
+        "200102"
+    );
     let ahead = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'event'::regclass";
-    assert_eq!(server.sql(&name, ahead), "5", "today, three days ahead, and the one that stays");
+    assert_eq!(
+        server.sql(&name, ahead),
+        "5",
+        "today, three days ahead, and the one that stays"
+    );
 }
 
 /// Statistics of these tables are always wrong, so the plans are held to their indexes. An index that vanishes shows here.
@@ -166,7 +176,10 @@ async fn an_installation_moves_over_and_goes_on_where_it_was() {
 /// Members, visits, and messages in every state.
 async fn fill(store: &SqliteStore) {
     for number in 1..=5 {
-        store.bind(member(number), vec![plate(number)], false, at(0)).await.unwrap();
+        store
+            .bind(member(number), vec![plate(number)], false, at(0))
+            .await
+            .unwrap();
     }
     record(store, event(1, Direction::In, 100)).await;
     let lease = claim(store, at(100), 1).await.unwrap().remove(0);
@@ -228,7 +241,11 @@ async fn picture(store: &dyn Store) -> Vec<String> {
     }
     for number in 1..=5 {
         let visits = store.trace(Traced::Plate(plate(number))).await.unwrap();
-        seen.push(format!("{} visits, {:?}", visits.len(), visits.first().map(|visit| &visit.entered)));
+        seen.push(format!(
+            "{} visits, {:?}",
+            visits.len(),
+            visits.first().map(|visit| &visit.entered)
+        ));
     }
     let (members, _) = store.members(None, 0, 100).await.unwrap();
     seen.push(format!("{members:?} {:?}", store.holds().await.unwrap()));
@@ -252,7 +269,10 @@ async fn nodes_hear_of_each_others_commits() {
         loop {
             second += 200;
             record(&one, event(1, Direction::In, second)).await;
-            if tokio::time::timeout(Duration::from_secs(1), other.changed()).await.is_ok() {
+            if tokio::time::timeout(Duration::from_secs(1), other.changed())
+                .await
+                .is_ok()
+            {
                 return;
             }
         }
