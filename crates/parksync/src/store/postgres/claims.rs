@@ -34,7 +34,7 @@ pub(super) async fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
         .rows(
             "WITH ended AS (SELECT member_id FROM lane WHERE node_id IS NOT NULL AND lease_until <= $1
                             ORDER BY member_id FOR UPDATE SKIP LOCKED)
-             UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = $1, epoch = epoch + 1, suspect_id = head_id,
+             UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1, suspect_id = head_id,
                              suspect_plate = (SELECT plate_tag FROM message WHERE id = head_id)
              FROM ended WHERE lane.member_id = ended.member_id
              RETURNING (SELECT name FROM circle WHERE id = circle_id)",
@@ -274,7 +274,7 @@ pub(super) const HEADS: &str =
                             p.openid_sealed
     FROM unnest($1::bigint[], $2::bigint[]) k (lane, head),
          LATERAL (SELECT * FROM message WHERE id = coalesce(k.head, (SELECT id FROM message WHERE member_id = k.lane
-                      AND status = 'waiting' ORDER BY at, id LIMIT 1)) AND status = 'waiting') m
+                      AND status = 'waiting' ORDER BY at, id LIMIT 1)) AND status || '' = 'waiting') m
     JOIN member p ON p.id = m.member_id";
 
 const CLAIM: &str = "UPDATE lane SET node_id = $3, lease_until = $4, epoch = epoch + 1, due_at = NULL, head_id = k.head
@@ -314,7 +314,7 @@ async fn forget_head(tx: &Tx<'_>, lane: i64) -> Result<(), Failure> {
 async fn set_aside(tx: &Tx<'_>, taken: &Taken, id: i64, why: &str, now: Timestamp) -> Result<(), Failure> {
     let rows = tx
         .execute(
-            "UPDATE message SET status = 'held', reason = $2, settled_at = $3 WHERE id = $1 AND status = 'waiting'",
+            "UPDATE message SET status = 'held', reason = $2, settled_at = $3 WHERE id = $1 AND status || '' = 'waiting'",
             &[&id, &clean(why), &millis(now)],
         )
         .await?;

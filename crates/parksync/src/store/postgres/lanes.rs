@@ -142,9 +142,11 @@ pub(super) async fn end(tx: &Tx<'_>, ended: &[Ended]) -> Result<HashSet<i64>, Fa
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-const END: &str = "WITH k AS (SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+/// Who knows the id must be led to the primary key and not through all that waits, which on statistics of an empty table looks just as
+/// cheap: hence `status || ''`, which the index of the waiting ones does not answer to. So it is wherever a message is found by its id.
+pub(super) const END: &str = "WITH k AS (SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
                               AS k (id, status, reason, tried, settled_at)),
-    gone AS (DELETE FROM message m USING k WHERE m.id = k.id AND m.status = 'waiting'
+    gone AS (DELETE FROM message m USING k WHERE m.id = k.id AND m.status || '' = 'waiting'
              RETURNING m.id, m.member_id, m.event_id, m.plate_tag, m.plate_sealed, m.state, m.at, m.cause, m.not_before, m.enqueued_at,
                        k.status, k.reason, m.tries + k.tried AS tries, k.settled_at)
     INSERT INTO delivery (id, member_id, event_id, plate_tag, plate_sealed, state, at, cause, not_before, enqueued_at, status, reason,
@@ -156,7 +158,7 @@ pub(super) async fn remove(tx: &Tx<'_>, circle: &str, id: i64, why: &str, now: T
     let row = tx
         .row(
             "SELECT m.member_id FROM message m JOIN lane l ON l.member_id = m.member_id
-             WHERE m.id = $1 AND m.status = 'waiting' AND l.head_id IS DISTINCT FROM m.id",
+             WHERE m.id = $1 AND m.status || '' = 'waiting' AND l.head_id IS DISTINCT FROM m.id",
             &[&id],
         )
         .await?;

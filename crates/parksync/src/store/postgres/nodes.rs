@@ -78,9 +78,9 @@ pub(super) async fn leave(tx: &Tx<'_>, node: NodeId) -> Result<(), Failure> {
     let freed = tx
         .execute(
             "WITH mine AS (SELECT member_id FROM lane WHERE node_id = $1 ORDER BY member_id FOR UPDATE)
-             UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = $2, epoch = epoch + 1
+             UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1
              FROM mine WHERE lane.member_id = mine.member_id",
-            &[&node.0, &millis(tx.store_now)],
+            &[&node.0],
         )
         .await?;
     tx.execute("DELETE FROM node WHERE id = $1", &[&node.0]).await?;

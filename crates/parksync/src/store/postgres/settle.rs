@@ -49,13 +49,13 @@ pub(super) async fn settle(tx: &Tx<'_>, settled: &[Settled]) -> Result<usize, Fa
     for one in &valid {
         let suspect = lanes.get(&one.lease.lane).is_some_and(|lane| lane.suspect);
         if suspect && matches!(one.verdict, Verdict::Delivered) {
-            settle_suspect(tx, one.lease.lane, &one.lease.head).await?;
+            settle_suspect(tx, one).await?;
         }
     }
     for one in late {
         // What it saw counts for nothing, but it may have arrived behind something newer: then that is told again.
         if matches!(one.outcome, Outcome::Accepted { .. } | Outcome::Unknown { .. }) {
-            tell_again(tx, one.lease.lane, &one.lease.head).await?;
+            tell_again(tx, one).await?;
         }
     }
     Ok(lost)
@@ -135,7 +135,7 @@ async fn kill(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
         let rows = tx
             .execute(
                 "UPDATE message SET status = 'dead', reason = $2, settled_at = $3, tries = tries + 1
-                 WHERE id = $1 AND status = 'waiting'",
+                 WHERE id = $1 AND status || '' = 'waiting'",
                 &[&head.id, &clean(reason), &ended_at(one)],
             )
             .await?;
@@ -185,16 +185,15 @@ async fn repeat(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
     if ids.is_empty() {
         return Ok(());
     }
-    tx.execute(
-        "WITH k AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS k (id, lane, counts, due)),
-              again AS (UPDATE message m SET tries = m.tries + k.counts FROM k WHERE m.id = k.id AND m.status = 'waiting'
-                        RETURNING k.id, k.lane, k.due)
-         UPDATE lane SET head_id = again.id, due_at = again.due FROM again WHERE lane.member_id = again.lane",
-        &[&ids, &lanes, &counts, &due],
-    )
-    .await?;
+    tx.execute(REPEAT, &[&ids, &lanes, &counts, &due]).await?;
     Ok(())
 }
+
+pub(super) const REPEAT: &str = "WITH k AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+                                           AS k (id, lane, counts, due)),
+    again AS (UPDATE message m SET tries = m.tries + k.counts FROM k WHERE m.id = k.id AND m.status || '' = 'waiting'
+              RETURNING k.id, k.lane, k.due)
+    UPDATE lane SET head_id = again.id, due_at = again.due FROM again WHERE lane.member_id = again.lane";
 
 /// What the outcomes mean for what pauses.
 async fn judge_holds(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
@@ -252,13 +251,14 @@ async fn write_attempts(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> 
 }
 
 /// Once what a lost lane may still say late has been overtaken by something newer, the newest is told once more.
-async fn settle_suspect(tx: &Tx<'_>, lane: i64, head: &Delivery) -> Result<(), Failure> {
+async fn settle_suspect(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
+    let Lease { lane, head, .. } = &one.lease;
     let tag = tx.vault.plate_tag(&head.plate);
     let row = tx
         .row(
             "SELECT suspect_id FROM lane WHERE member_id = $1 AND suspect_plate = $2
                AND NOT EXISTS (SELECT FROM message WHERE member_id = $1 AND status = 'waiting' AND plate_tag = $2)",
-            &[&lane, &tag.as_slice()],
+            &[lane, &tag.as_slice()],
         )
         .await?;
     let Some(row) = row else { return Ok(()) };
@@ -266,29 +266,32 @@ async fn settle_suspect(tx: &Tx<'_>, lane: i64, head: &Delivery) -> Result<(), F
     let Some(suspect) = suspect else { return Ok(()) };
     tx.execute(
         "UPDATE lane SET suspect_id = NULL, suspect_plate = NULL WHERE member_id = $1",
-        &[&lane],
+        &[lane],
     )
     .await?;
     if suspect != head.id {
-        tell_again(tx, lane, head).await?;
+        tell_again(tx, one).await?;
     }
     Ok(())
 }
 
 /// Tells the newest state of a car once more, unless it is on its way anyhow or the plate is not bound any more.
-async fn tell_again(tx: &Tx<'_>, lane: i64, of: &Delivery) -> Result<(), Failure> {
+async fn tell_again(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
+    let Lease { lane, head: of, .. } = &one.lease;
+    // By the clock of the node that settles: claims go by the clocks of nodes, too.
+    let now = timestamp(ended_at(one))?;
     let plate_tag = tx.vault.plate_tag(&of.plate);
-    let Some(newest) = told(tx, lane, &plate_tag).await? else {
+    let Some(newest) = told(tx, *lane, &plate_tag).await? else {
         return Ok(());
     };
     let waits = tx
         .exists(
             "SELECT FROM message WHERE member_id = $1 AND status = 'waiting' AND plate_tag = $2 AND at >= $3 LIMIT 1",
-            &[&lane, &plate_tag.as_slice(), &millis(newest.at)],
+            &[lane, &plate_tag.as_slice(), &millis(newest.at)],
         )
         .await?;
     let circle = &of.member.circle;
-    if waits || !members::is_bound(tx, circle, &plate_tag, lane).await? {
+    if waits || !members::is_bound(tx, circle, &plate_tag, *lane).await? {
         return Ok(());
     }
     let event = tx
@@ -299,15 +302,15 @@ async fn tell_again(tx: &Tx<'_>, lane: i64, of: &Delivery) -> Result<(), Failure
         .await?;
     let Some(event) = event else { return Ok(()) };
     let row = NewRow {
-        member: lane,
+        member: *lane,
         event_id: event.try_get(0)?,
         plate: &of.plate,
         plate_tag,
         state: newest.state,
         at: newest.at,
         cause: Cause::Reassertion,
-        not_before: tx.store_now,
-        now: tx.store_now,
+        not_before: now,
+        now,
         status: "waiting",
         reason: None,
     };
