@@ -97,6 +97,17 @@ impl WeChat {
         }
     }
 
+    /// A process died over the commit of this; nobody knows whether it stands.
+    pub(crate) fn settled_perhaps(&self, process: u32, settled: &[Settled]) {
+        let mut claims = self.claims.lock().unwrap();
+        for Settled { lease, .. } in settled {
+            let this = (process, lease.epoch);
+            claims
+                .current
+                .retain(|lane, claim| *lane != lease.lane || (claim.process, claim.epoch) != this);
+        }
+    }
+
     /// Claims that had ended were freed.
     pub(crate) fn taken_over(&self, lanes: u32) {
         self.book.lock().unwrap().lost_claims += u64::from(lanes);

@@ -100,6 +100,13 @@ fn lost() -> StoreError {
     }
 }
 
+/// What the database does is done and noted, even while the process that asked for it is frozen.
+async fn at_the_store<T: Send + 'static>(
+    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::spawn(work).await.unwrap_or(Err(StoreError::Closed))
+}
+
 /// The verbs, of which some are noted and some go wrong on the way; the others only need the line.
 macro_rules! wire {
     ($($verb:ident($($argument:ident: $kind:ty),*) -> $answer:ty;)*) => {
@@ -107,8 +114,13 @@ macro_rules! wire {
         impl Store for Wire {
             async fn claim(&self, request: ClaimRequest) -> Result<Vec<Lease>, StoreError> {
                 self.reach()?;
-                let leases = self.store.claim(request).await?;
-                self.wechat.claimed(self.process, &leases);
+                let (process, store, wechat) = (self.process, Arc::clone(&self.store), Arc::clone(&self.wechat));
+                let leases = at_the_store(async move {
+                    let leases = store.claim(request).await?;
+                    wechat.claimed(process, &leases);
+                    Ok(leases)
+                })
+                .await?;
                 if !leases.is_empty() {
                     let freeze = self.trouble.freeze_in_claim.lock().unwrap().take();
                     if let Some((how_long, kind)) = freeze {
@@ -128,8 +140,18 @@ macro_rules! wire {
                 if self.trouble.chance(1) {
                     return Err(lost());
                 }
-                let lost_leases = self.store.settle(settled.clone()).await?;
-                self.wechat.settled_as(self.process, &settled, lost_leases);
+                let (process, store, wechat) = (self.process, Arc::clone(&self.store), Arc::clone(&self.wechat));
+                let lost_leases = at_the_store(async move {
+                    let answer = store.settle(settled.clone()).await;
+                    match &answer {
+                        Ok(lost) => wechat.settled_as(process, &settled, *lost),
+                        // The process died over the commit, before or after it.
+                        Err(StoreError::Closed) => wechat.settled_perhaps(process, &settled),
+                        Err(_) => {}
+                    }
+                    answer
+                })
+                .await?;
                 if self.trouble.chance(1) {
                     return Err(lost());
                 }
