@@ -6,6 +6,7 @@ pub mod gate;
 pub(crate) mod members;
 mod migrate;
 mod moving;
+mod nodes;
 mod outbox;
 pub mod plate;
 mod send;
@@ -151,6 +152,11 @@ enum Command {
         #[command(subcommand)]
         command: outbox::OutboxCommand,
     },
+    /// See which processes work on the database
+    Nodes {
+        #[command(subcommand)]
+        command: nodes::NodesCommand,
+    },
     /// Tell what became of a car or a member
     Visits {
         #[command(subcommand)]
@@ -225,6 +231,10 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Outbox { command } => {
             let config = load(&path)?;
             runtime()?.block_on(outbox::run(&config, command))
+        }
+        Command::Nodes { command } => {
+            let config = load(&path)?;
+            runtime()?.block_on(nodes::run(&config, command))
         }
         Command::Visits { command } => {
             let config = load(&path)?;

@@ -36,6 +36,8 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     System,
+    /// The time of day at the start, and the steady time then.
+    Steady(Timestamp, Duration),
     ByHand(watch::Sender<Timestamp>),
     #[cfg(feature = "sabotage")]
     Runtime(Timestamp, tokio::time::Instant, Wrong),
@@ -56,6 +58,12 @@ impl Clock {
     #[must_use]
     pub const fn system() -> Self {
         Self(Source::System)
+    }
+
+    /// The time of day as it was at the start, and what has passed since then by a clock that nobody sets.
+    #[must_use]
+    pub fn steady() -> Self {
+        Self(Source::Steady(Timestamp::now(), steady()))
     }
 
     /// A clock that stands still until [`Clock::set`] moves it. Clones show the same time.
@@ -98,6 +106,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         let now = match &self.0 {
             Source::System => Timestamp::now(),
+            Source::Steady(start, since) => *start + steady().saturating_sub(*since),
             Source::ByHand(time) => *time.borrow(),
             #[cfg(feature = "sabotage")]
             Source::Runtime(origin, since, wrong) => {
@@ -127,8 +136,8 @@ impl Clock {
                 let left = Duration::try_from(until.duration_since(self.now())).unwrap_or_default();
                 tokio::time::sleep(left.min(at_most)).await;
             }
-            Source::System => {
-                let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+            Source::System | Source::Steady(..) => {
+                let left = Duration::try_from(until.duration_since(self.now())).unwrap_or_default();
                 tokio::time::sleep(left.min(at_most)).await;
             }
             Source::ByHand(time) => {

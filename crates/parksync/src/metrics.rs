@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode as encode_text;
@@ -10,7 +11,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::store::Counter;
+use crate::store::{Counter, Node};
+
+type Seconds = Gauge<f64, AtomicU64>;
 
 /// What the text is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,6 +43,13 @@ struct OfGate {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfNode {
+    node: String,
+    id: String,
+    role: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfCode {
     code: String,
 }
@@ -52,6 +62,7 @@ pub fn encode(
     counters: &[Counter],
     refused: &BTreeMap<&'static str, u64>,
     gate_clocks: &BTreeMap<(String, String), i64>,
+    nodes: &[Node],
     text: &mut String,
 ) -> fmt::Result {
     let events = Family::<OfLot, Total>::default();
@@ -117,6 +128,7 @@ pub fn encode(
         }
     }
     let mut registry = Registry::with_prefix("parksync");
+    register_nodes(&mut registry, nodes);
     registry.register(
         "gate_events",
         "Gate events written down, by what became of them",
@@ -159,6 +171,37 @@ pub fn encode(
     encode_text(text, &registry)
 }
 
+fn register_nodes(registry: &mut Registry, nodes: &[Node]) {
+    let silent = Family::<OfNode, Seconds>::default();
+    let ahead = Family::<OfNode, Seconds>::default();
+    let lanes = Family::<OfNode, Gauge>::default();
+    let in_flight = Family::<OfNode, Gauge>::default();
+    let calls = Family::<OfNode, Total>::default();
+    for node in nodes {
+        let of_node = OfNode {
+            node: node.name.clone(),
+            id: node.id.0.to_string(),
+            role: node.role.clone(),
+        };
+        silent.get_or_create(&of_node).set(node.silent.as_secs_f64());
+        ahead.get_or_create(&of_node).set(node.ahead.as_secs_f64());
+        lanes.get_or_create(&of_node).set(node.lanes.into());
+        in_flight.get_or_create(&of_node).set(node.in_flight.into());
+        calls
+            .get_or_create(&of_node)
+            .inc_by(u64::try_from(node.sent).unwrap_or(0));
+    }
+    registry.register("node_silent_seconds", "How long ago a node was heard of", silent);
+    registry.register(
+        "node_clock_ahead_seconds",
+        "How far the clock of a node is ahead of the database's",
+        ahead,
+    );
+    registry.register("node_lanes", "Lanes that a node has claimed", lanes);
+    registry.register("node_in_flight", "Calls of a node under way", in_flight);
+    registry.register("node_calls", "Calls of a node since it joined", calls);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +220,7 @@ mod tests {
             &[counter("event", "merged", 3), counter("waiting", "waiting", 5)],
             &BTreeMap::new(),
             &BTreeMap::new(),
+            &[],
             &mut text,
         )
         .unwrap();

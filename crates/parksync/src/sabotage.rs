@@ -59,7 +59,7 @@ pub enum Sabotage {
     TimeToLiveIgnored,
     /// A settle counts under any claim of the lane, also somebody else's.
     EpochIgnored,
-    /// A take-over does not count the epoch up.
+    /// Claims and take-overs do not count the epoch up.
     EpochNotCounted,
     /// A lane may be claimed although another node has it.
     ClaimedTwice,
@@ -127,6 +127,15 @@ impl Sabotage {
         Self::EachNodeProbes,
         Self::LeavingKeepsLanes,
     ];
+}
+
+#[cfg(feature = "sabotage")]
+impl Sabotage {
+    /// Whether it takes several nodes to break it.
+    #[must_use]
+    pub const fn is_of_nodes(self) -> bool {
+        self as u8 >= Self::EpochIgnored as u8
+    }
 }
 
 #[cfg(not(feature = "sabotage"))]

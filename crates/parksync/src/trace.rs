@@ -2,11 +2,11 @@
 //!
 //! From the store's facts to text; the faces (`cli`, `web`) print it. Plates and openids are masked.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::domain::story::{Standing, clock, standing};
-use crate::store::{Entry, TracedEvent, TracedVisit, Try};
+use crate::store::{Entry, Node, TracedEvent, TracedVisit, Try};
 
 /// One step of a visit.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -176,4 +176,94 @@ fn try_json(one: &Try) -> Value {
         "request_id": one.request_id,
         "detail": one.detail,
     })
+}
+
+/// A node as JSON, with what it did since an earlier look at all of them.
+#[must_use]
+pub fn node(before: &[Node], node: &Node) -> Value {
+    json!({
+        "id": node.id.0,
+        "name": node.name,
+        "role": node.role,
+        "version": node.version,
+        "started_at": node.started_at.to_string(),
+        "seen_at": node.seen_at.to_string(),
+        "silent_ms": millis(node.silent),
+        "lanes": node.lanes,
+        "in_flight": node.in_flight,
+        "sent": node.sent,
+        "calls_per_second": calls_per_second(before, node),
+        "clock_ahead_ms": millis(node.ahead),
+    })
+}
+
+/// A node in one line.
+#[must_use]
+pub fn node_line(before: &[Node], node: &Node) -> String {
+    let seconds = |of: SignedDuration| of.as_secs_f64();
+    let rate = calls_per_second(before, node).map_or("-".to_owned(), |rate| format!("{rate:.1}"));
+    format!(
+        "{} #{}  {}  {}  seen {:.1} s ago  {} lanes, {} in flight  {rate} calls/s, {} since {}  clock {:+.3} s",
+        node.name,
+        node.id.0,
+        node.role,
+        node.version,
+        seconds(node.silent),
+        node.lanes,
+        node.in_flight,
+        node.sent,
+        clock(node.started_at),
+        seconds(node.ahead),
+    )
+}
+
+/// Calls a second between two beats of a node. `None` when it was not heard of in between.
+fn calls_per_second(before: &[Node], node: &Node) -> Option<f64> {
+    let before = before.iter().find(|before| before.id == node.id)?;
+    let passed = node.seen_at.duration_since(before.seen_at);
+    let sent = node.sent - before.sent;
+    (passed.is_positive() && sent >= 0).then(|| sent as f64 / passed.as_secs_f64())
+}
+
+fn millis(of: SignedDuration) -> i64 {
+    i64::try_from(of.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NodeId;
+
+    #[test]
+    fn a_node_is_told_with_its_calls_a_second() {
+        let at = |millis: i64| Timestamp::from_millisecond(1_700_000_000_000 + millis).unwrap();
+        let seen = |millis, sent| Node {
+            id: NodeId(3),
+            name: "n1".to_owned(),
+            role: "worker".to_owned(),
+            version: "1".to_owned(),
+            started_at: at(0),
+            seen_at: at(millis),
+            silent: SignedDuration::from_millis(400),
+            ahead: SignedDuration::from_millis(-12),
+            lanes: 7,
+            in_flight: 2,
+            sent,
+        };
+
+        let value = node(&[seen(1000, 100)], &seen(3000, 150));
+        assert_eq!(
+            (&value["calls_per_second"], &value["clock_ahead_ms"]),
+            (&json!(25.0), &json!(-12))
+        );
+        assert_eq!(
+            node(&[seen(3000, 150)], &seen(3000, 150))["calls_per_second"],
+            Value::Null
+        );
+        let line = node_line(&[], &seen(3000, 150));
+        assert!(
+            line.contains("seen 0.4 s ago  7 lanes, 2 in flight  - calls/s") && line.ends_with("clock -0.012 s"),
+            "{line}"
+        );
+    }
 }

@@ -123,6 +123,7 @@ pub fn router(web: Web) -> Router {
         .route("/v1/holds/hold", post(outbox::hold))
         .route("/v1/holds/release", post(outbox::release))
         .route("/v1/visits/trace", post(outbox::visits))
+        .route("/v1/nodes", get(outbox::nodes))
         .layer(DefaultBodyLimit::max(limits::ADMIN_BODY_BYTES))
         .layer(middleware::from_fn_with_state(web.clone(), |state, request, next| {
             allow(Role::Admin, state, request, next)

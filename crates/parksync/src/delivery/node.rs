@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
@@ -343,13 +342,6 @@ const fn share_domain(was: bool, is: bool, heard: bool) -> Step {
     } else {
         Step::Stay
     }
-}
-
-/// Calls a second between two looks at a node, by the clock of the store. `None` when it was not heard of in between.
-#[must_use]
-pub fn per_second(before: (i64, Timestamp), after: (i64, Timestamp)) -> Option<f64> {
-    let passed: SignedDuration = after.1.duration_since(before.1);
-    (passed.is_positive() && after.0 >= before.0).then(|| (after.0 - before.0) as f64 / passed.as_secs_f64())
 }
 
 #[cfg(test)]

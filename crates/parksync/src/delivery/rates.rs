@@ -46,6 +46,11 @@ impl Rates {
             .collect()
     }
 
+    /// When the first merchant may be called again.
+    pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        self.lock().values().map(|of| of.bucket.next(now)).min()
+    }
+
     pub(super) fn take(&self, merchant: &str) {
         if let Some(of) = self.lock().get_mut(merchant) {
             of.bucket.take(1);

@@ -18,8 +18,8 @@ use crate::limits;
 use crate::sabotage::{self, Sabotage};
 use crate::store::{ClaimRequest, Lease, Settled, Store};
 
-/// How long it rests while a rate holds back what is due.
-const RATE_REST: Duration = Duration::from_millis(10);
+/// How long it rests at least while a rate holds back what is due.
+const RATE_REST: SignedDuration = SignedDuration::from_millis(10);
 /// How long it rests after the store failed.
 const STORE_REST: Duration = Duration::from_millis(500);
 
@@ -70,7 +70,7 @@ impl Worker {
             // A claim counts from here, so that this node never believes it to be longer than it is.
             let asked_at = self.node.asks();
             // Both jobs are queued at once, the settle first, so they share a commit and freed lanes can be claimed again.
-            let (settled, claimed) = tokio::join!(self.settle(&mut tried), self.claim(limit, turn));
+            let (settled, claimed) = tokio::join!(biased; self.settle(&mut tried), self.claim(limit, turn));
             turn += 1;
             let healthy = settled && claimed.is_some();
             let idle = claimed.as_ref().is_none_or(|leases| leases.len() < limit as usize);
@@ -113,7 +113,10 @@ impl Worker {
         let now = self.clock.now();
         let due = match self.store.next_due().await {
             // What is due and was not claimed waits for its merchant's rate.
-            Ok(Some(due)) if due <= now => return tokio::time::sleep(RATE_REST).await,
+            Ok(Some(due)) if due <= now => {
+                let next = self.node.rates.next(now).unwrap_or(now);
+                next.max(now + RATE_REST)
+            }
             Ok(due) => due.unwrap_or(now + SignedDuration::from_hours(1)),
             Err(error) => {
                 warn!(%error, "cannot see what is due");

@@ -266,9 +266,17 @@ pub const fn hot_statements() -> [(&'static str, &'static str, &'static str); 9]
     [
         ("claim: take", claims::TAKE, "ARRAY[1], ARRAY[64], 1, ARRAY[0]"),
         ("claim: heads", claims::HEADS, "ARRAY[1], ARRAY[NULL::bigint]"),
-        ("settle: end", lanes::END, "ARRAY[1], ARRAY['delivered'], ARRAY[NULL], ARRAY[1], ARRAY[1]"),
+        (
+            "settle: end",
+            lanes::END,
+            "ARRAY[1], ARRAY['delivered'], ARRAY[NULL], ARRAY[1], ARRAY[1]",
+        ),
         ("settle: free", settle::FREE, "ARRAY[1]"),
-        ("settle: repeat", settle::REPEAT, "ARRAY[1], ARRAY[1], ARRAY[1], ARRAY[1]"),
+        (
+            "settle: repeat",
+            settle::REPEAT,
+            "ARRAY[1], ARRAY[1], ARRAY[1], ARRAY[1]",
+        ),
         ("record: lanes", ingest::LOCK_LANES, cars),
         ("record: visits", ingest::VISITS, cars),
         ("record: listeners", ingest::LISTENERS, cars),

@@ -160,8 +160,11 @@ impl SqliteStore {
         let changed = Arc::new(Notify::new());
         let shared = Shared {
             vault: Arc::clone(&vault),
-            clock: Clock::system(),
+            // Claims end by it, and a clock that is set must not end them while their calls are under way.
+            clock: Clock::steady(),
             changed: Arc::clone(&changed),
+            #[cfg(feature = "sabotage")]
+            process: 0,
         };
         let clock = shared.clock.clone();
         let thread = thread::Builder::new()
@@ -245,12 +248,17 @@ impl SqliteStore {
         work: impl FnOnce(&Connection, &Vault) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reader, vault) = (Arc::clone(&self.open_half().reader), Arc::clone(&self.vault));
-        tokio::task::spawn_blocking(move || {
+        let read = move || {
             let reader = reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             work(&reader, &vault).map_err(|failure| failure.told(doing))
-        })
-        .await
-        .map_err(|_| StoreError::Closed)?
+        };
+        if cfg!(feature = "sabotage") && self.open_half().thread.is_none() {
+            // In a simulation the order of everything comes from its seed.
+            return read();
+        }
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|_| StoreError::Closed)?
     }
 }
 
@@ -535,6 +543,9 @@ struct Shared {
     vault: Arc<Vault>,
     clock: Clock,
     changed: Arc<Notify>,
+    /// Which process of a simulation this is.
+    #[cfg(feature = "sabotage")]
+    process: u32,
 }
 
 fn write_all(mut db: Connection, mut queue: mpsc::Receiver<Job>, shared: &Shared) {
@@ -610,8 +621,8 @@ fn run_group(
         }
     }
     #[cfg(feature = "sabotage")]
-    if let Some(fate) = inline::fate() {
-        return inline::meet(fate, transaction, endings, woke);
+    if let Some(fate) = inline::fate(shared.process) {
+        return inline::meet(shared.process, fate, transaction, endings, woke);
     }
     sabotage::crash_point("before-commit");
     transaction.commit()?;

@@ -29,10 +29,10 @@ pub(super) async fn ready(State(web): State<Web>) -> Response {
 }
 
 pub(super) async fn metrics(State(web): State<Web>) -> Response {
-    match web.store.counters().await {
-        Ok(counters) => {
+    match tokio::try_join!(web.store.counters(), web.store.nodes()) {
+        Ok((counters, nodes)) => {
             let mut text = String::new();
-            match metrics::encode(&counters, &web.refused.all(), &web.clocks.all(), &mut text) {
+            match metrics::encode(&counters, &web.refused.all(), &web.clocks.all(), &nodes, &mut text) {
                 Ok(()) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
                 Err(_) => Problem::new(500, "metrics", "the metrics could not be written").into_response(),
             }

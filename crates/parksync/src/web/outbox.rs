@@ -1,4 +1,4 @@
-//! For operators: what stands in the outbox and why, sending it again, holds, and visits told in sentences.
+//! For operators: what stands in the outbox and why, sending it again, holds, nodes, and visits told in sentences.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -85,6 +85,18 @@ pub(super) async fn show(State(web): State<Web>, Path(id): Path<i64>) -> Respons
 
 fn no_message() -> Problem {
     Problem::not_found("unknown-message", "there is no message of this number").field("id")
+}
+
+/// All nodes of the last day. They are watched for a moment, to see how many calls they make.
+pub(super) async fn nodes(State(web): State<Web>) -> Response {
+    let listed = async {
+        let before = web.store.nodes().await?;
+        tokio::time::sleep(limits::NODE_WATCH).await;
+        let after = web.store.nodes().await?;
+        let nodes: Vec<Value> = after.iter().map(|node| trace::node(&before, node)).collect();
+        Ok(json!({ "nodes": nodes }))
+    };
+    answer(listed.await)
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -143,3 +143,29 @@ async fn a_visit_is_told_in_sentences() {
     let (_, stranger) = app.tell("/v1/visits/trace", json!({ "plate": "宁Y00009" })).await;
     assert!(stranger.to_string().contains("no member has the plate"), "{stranger}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_is_listed_with_what_it_does() {
+    let app = TestApp::start().await;
+    app.bind(PLATE, "oUpF8uMuAJOM2pxb1Q").await;
+    app.gate(PLATE, "IN").await;
+    app.settle_all().await;
+
+    let listed = app.ask("/v1/nodes").await;
+    let node = &listed["nodes"][0];
+    assert_eq!(
+        (&node["role"], &node["sent"], &node["lanes"]),
+        (&json!("all"), &json!(1), &json!(0))
+    );
+    assert!(node["silent_ms"].as_i64().unwrap() < 5000, "{listed}");
+    assert!(node["calls_per_second"].is_number(), "{listed}");
+    let (_, metrics) = app.http.get("/metrics", "").await;
+    assert!(
+        metrics.contains("parksync_node_calls_total{node=\"") && metrics.contains("role=\"all\"} 1"),
+        "{metrics}"
+    );
+
+    let store = app.service.store();
+    app.service.stop().await;
+    assert!(store.nodes().await.unwrap().is_empty(), "it left in good order");
+}

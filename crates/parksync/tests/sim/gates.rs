@@ -7,6 +7,7 @@ use parksync::domain::plate::Plate;
 use parksync::domain::presence::Policy;
 use parksync::store::GateEvent;
 
+use crate::run::Scale;
 use crate::world::Dice;
 
 /// A message of a gate, and when it is sent for the first time.
@@ -35,7 +36,7 @@ impl Message {
 }
 
 /// The crossings of one car over the run, told as gates tell them.
-pub(crate) fn tell(plate: &str, circle: &str, start: Timestamp, minutes: i64, dice: &mut Dice) -> Vec<Message> {
+pub(crate) fn tell(plate: &str, circle: &str, start: Timestamp, scale: &Scale, dice: &mut Dice) -> Vec<Message> {
     let seconds = |seconds: u64| SignedDuration::from_secs(i64::try_from(seconds).unwrap());
     let mut messages = Vec::new();
     let mut number = 0;
@@ -64,8 +65,10 @@ pub(crate) fn tell(plate: &str, circle: &str, start: Timestamp, minutes: i64, di
         ));
         return messages;
     }
-    let end = start + SignedDuration::from_mins(minutes);
-    let mut at = start + seconds(dice.below(1200));
+    let end = start + SignedDuration::from_mins(scale.minutes);
+    // A short run is a busy one.
+    let (first, pause) = if scale.is_shared() { (200, 250) } else { (1200, 1500) };
+    let mut at = start + seconds(dice.below(first));
     let mut state = Direction::In;
     let offline_from = start + seconds(600 + dice.below(1800));
     let offline_to = offline_from + seconds(700 + dice.below(900));
@@ -104,7 +107,7 @@ pub(crate) fn tell(plate: &str, circle: &str, start: Timestamp, minutes: i64, di
             Direction::In => Direction::Out,
             Direction::Out => Direction::In,
         };
-        at += seconds(150 + dice.below(1500));
+        at += seconds(150 + dice.below(pause));
     }
     messages
 }

@@ -1,28 +1,35 @@
 //! WeChat Pay in the simulation: takes calls, refuses, throttles, loses answers; and notices what must never happen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use parksync::delivery::courier::Courier;
 use parksync::domain::delivery::{Delivery, Outcome};
 use parksync::domain::gate::Direction;
 
+use tokio::sync::oneshot;
+
+use crate::claims::Claims;
+use crate::run::DEADLINE;
 use crate::world::{Accepted, Book, Dice, Pair};
 
 /// Waits before the n-th repetition, in seconds, as promised.
 const PROMISED: [i64; 8] = [1, 2, 5, 15, 60, 300, 900, 1800];
+/// How long after a throttle every process has heard of it: two beats, and what was claimed before.
+const EVERYBODY_HEARS: SignedDuration = SignedDuration::from_secs(6);
 /// How long the service lets a message live in the simulation.
 pub(crate) const TIME_TO_LIVE: SignedDuration = SignedDuration::from_mins(100);
 
-/// Its state. One per seed; it outlives the process that calls it.
+/// Its state. One per seed; it outlives the processes that call it.
 pub(crate) struct WeChat {
     pub(crate) book: Arc<Mutex<Book>>,
     pub(crate) dice: Mutex<Dice>,
     pub(crate) now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     pub(crate) mood: Mutex<Mood>,
+    /// Several processes call.
+    pub(crate) is_shared: bool,
+    pub(crate) claims: Mutex<Claims>,
     lanes: Mutex<BTreeMap<(String, String), Lane>>,
 }
 
@@ -35,37 +42,83 @@ pub(crate) struct Mood {
     pub(crate) refused_circle: Option<String>,
     /// Since when, by its first refusal, and how many calls came since.
     pub(crate) refused: Option<(Timestamp, u32)>,
-    /// Nothing may come before this.
+    /// Nothing may come before this …
     pub(crate) shut_until: Option<Timestamp>,
+    /// … from here on, so that every process can have heard of it.
+    pub(crate) shut_from: Option<Timestamp>,
+    /// The process that makes the next call of this member freezes right before it, for so long.
+    pub(crate) fumble: Option<(String, Duration)>,
+    /// A person let the circle go on meanwhile.
+    pub(crate) was_released: bool,
+    /// Calls a second that all processes together may make.
+    pub(crate) ceiling: f64,
+    /// When the latest calls came.
+    pub(crate) came: VecDeque<Timestamp>,
+}
+
+/// Under what circumstances a call leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    Plain,
+    /// Its process cannot know how late it is.
+    Blind,
+    /// Its process froze after it had looked at its claim.
+    AfterAFreeze,
 }
 
 /// One member, as seen from here.
 #[derive(Default)]
 struct Lane {
-    in_flight: Option<(i64, Timestamp)>,
+    in_flight: Vec<Call>,
     /// The message whose outcome nobody knows, and since when it waits: it has to come again before any other.
     unknown: Option<(i64, Timestamp)>,
     /// The last failure of a message that counts against the schedule: message, how often, when.
     failed: Option<(i64, usize, Timestamp)>,
 }
 
+struct Call {
+    process: u32,
+    id: i64,
+    enqueued_at: Timestamp,
+}
+
 impl WeChat {
-    pub(crate) fn new(book: Arc<Mutex<Book>>, seed: u64, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        book: Arc<Mutex<Book>>,
+        seed: u64,
+        is_shared: bool,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Self {
         Self {
             book,
             dice: Mutex::new(Dice::new(seed ^ 0xA5A5)),
             now: Box::new(now),
-            mood: Mutex::default(),
+            mood: Mutex::new(Mood {
+                ceiling: 50.0,
+                ..Mood::default()
+            }),
+            is_shared,
+            claims: Mutex::default(),
             lanes: Mutex::default(),
         }
     }
 
-    /// The process that called died: what was under way is over, and nobody knows how.
-    pub(crate) fn caller_died(&self) {
+    /// A process that called died: what was under way is over, and nobody knows how.
+    pub(crate) fn caller_died(&self, process: u32) {
         for lane in self.lanes.lock().unwrap().values_mut() {
-            // It was sent, and nobody knows how that ended.
-            lane.unknown = lane.in_flight.take().or(lane.unknown);
+            for call in lane.in_flight.extract_if(.., |call| call.process == process) {
+                // It was sent, and nobody knows how that ended.
+                lane.unknown = Some((call.id, call.enqueued_at));
+            }
             lane.failed = None;
+        }
+        self.nobody_may_have_heard();
+    }
+
+    /// Something happened to a process, so that the others may not have heard of the latest throttle.
+    pub(crate) fn nobody_may_have_heard(&self) {
+        if self.is_shared {
+            self.mood.lock().unwrap().shut_until = None;
         }
     }
 
@@ -82,21 +135,23 @@ impl WeChat {
         }
     }
 
-    fn pair(delivery: &Delivery) -> Pair {
+    pub(crate) fn pair(delivery: &Delivery) -> Pair {
         (
             delivery.member.openid.expose().to_owned(),
             delivery.plate.expose().to_owned(),
         )
     }
 
-    /// What must hold when a call arrives.
-    fn look(&self, delivery: &Delivery) {
+    /// What must hold when a call leaves. Says whether it is late: its claim is over.
+    fn look(&self, process: u32, delivery: &Delivery, how: How) -> bool {
         let pair = Self::pair(delivery);
         let now = (self.now)();
         let mut book = self.book.lock().unwrap();
         book.calls += 1;
         let what = |text: &str| format!("{text}: {} {} of {}", delivery.state, delivery.at, pair.1);
-        if !book.bound.get(&pair).copied().unwrap_or(false) {
+        let (is_late, claimed_at) = self.under_a_claim(process, delivery, how, &mut book);
+        let claimed_before = self.is_shared && book.unbound_at.get(&pair).is_some_and(|at| claimed_at <= *at);
+        if !book.bound.get(&pair).copied().unwrap_or(false) && !claimed_before {
             book.wrong(what("told of a car that its member has unbound"));
         }
         let told = book
@@ -132,16 +187,24 @@ impl WeChat {
         {
             book.wrong(what("told an entry of twelve hours ago by itself"));
         }
-        if now.duration_since(delivery.enqueued_at) > TIME_TO_LIVE + SignedDuration::from_mins(2) {
+        if now.duration_since(delivery.enqueued_at) > TIME_TO_LIVE + SignedDuration::from_mins(2) && !is_late {
             book.wrong(what("told after its time to live"));
+        }
+        self.keep_the_rate(now, &mut book);
+        if is_late {
+            return true;
         }
         let disturbed = book.disturbed;
         let mut lanes = self.lanes.lock().unwrap();
         let lane = lanes.entry(lane_of(delivery)).or_default();
-        if lane.in_flight.is_some() {
+        if !lane.in_flight.is_empty() {
             book.wrong(what("two calls of one member at once"));
         }
-        lane.in_flight = Some((delivery.id, delivery.enqueued_at));
+        lane.in_flight.push(Call {
+            process,
+            id: delivery.id,
+            enqueued_at: delivery.enqueued_at,
+        });
         let waits = lane
             .unknown
             .filter(|(_, since)| now.duration_since(*since) < TIME_TO_LIVE - SignedDuration::from_mins(1));
@@ -157,9 +220,16 @@ impl WeChat {
                 ));
             }
         }
+        let others = lanes
+            .iter()
+            .filter(|(lane, _)| lane.0 == delivery.member.circle)
+            .map(|(_, lane)| lane.in_flight.len())
+            .sum::<usize>()
+            - 1;
         drop(lanes);
         let mut mood = self.mood.lock().unwrap();
-        if mood.shut_until.is_some_and(|until| now < until) && !disturbed {
+        let heard = mood.shut_from.is_none_or(|from| now >= from);
+        if mood.shut_until.is_some_and(|until| now < until) && heard && (!disturbed || self.is_shared) {
             book.wrong(what("called before Retry-After was over"));
         }
         if mood.refused_circle.as_deref() == Some(&delivery.member.circle)
@@ -171,23 +241,55 @@ impl WeChat {
             if i64::from(*calls) > 10 + 5 * minutes {
                 book.wrong(what("a circle on hold was called again and again"));
             }
+            if others > 0 && now.duration_since(*since) > SignedDuration::from_secs(30) && !mood.was_released {
+                book.wrong(what("a circle on hold got two probes at once"));
+            }
+        }
+        false
+    }
+
+    /// All processes together keep to the rate of the merchant.
+    fn keep_the_rate(&self, now: Timestamp, book: &mut Book) {
+        const WINDOW: SignedDuration = SignedDuration::from_secs(10);
+        let mut mood = self.mood.lock().unwrap();
+        mood.came.push_back(now);
+        while mood
+            .came
+            .front()
+            .is_some_and(|first| now.duration_since(*first) > WINDOW)
+        {
+            mood.came.pop_front();
+        }
+        // Each of at most five processes may have saved one call up, and joins and leaves are heard of a moment later.
+        let most = mood.ceiling * (WINDOW.as_secs_f64() + 1.0) + 8.0;
+        if self.is_shared && mood.came.len() as f64 > most {
+            book.wrong(format!(
+                "{} calls within {WINDOW:#}, of at most {most}",
+                mood.came.len()
+            ));
         }
     }
 
-    fn accept(&self, delivery: &Delivery, epoch: u32) {
+    fn accept(&self, delivery: &Delivery, epoch: u32, is_late: bool) {
         let pair = Self::pair(delivery);
         let mut book = self.book.lock().unwrap();
         let log = book.accepted.entry(pair.clone()).or_default();
         let last = log.iter().rfind(|accepted| accepted.epoch == epoch).cloned();
         let this = Accepted {
+            id: delivery.id,
             state: delivery.state,
             at: delivery.at,
             epoch,
+            late: is_late,
             doubtful: true,
         };
         log.push(this);
+        if is_late {
+            book.late += 1;
+            return;
+        }
         let Some(last) = last else { return };
-        if last.at > delivery.at {
+        if last.at > delivery.at && !last.late {
             book.wrong(format!(
                 "out of order: {} {} of {} after {} {}",
                 delivery.state, delivery.at, pair.1, last.state, last.at
@@ -195,7 +297,9 @@ impl WeChat {
         }
         if (last.at, last.state) == (delivery.at, delivery.state) {
             book.repeats += 1;
-            if !last.doubtful {
+            if self.is_shared && last.id != delivery.id {
+                book.reassertions += 1;
+            } else if !last.doubtful {
                 book.wrong(format!(
                     "told twice although it was certain: {} {} of {}",
                     delivery.state, delivery.at, pair.1
@@ -204,11 +308,18 @@ impl WeChat {
         }
     }
 
-    fn settled(&self, delivery: &Delivery, outcome: &Outcome) {
+    /// The answer is there.
+    fn answered(&self, process: u32, delivery: &Delivery, outcome: &Outcome) {
         let now = (self.now)();
         let mut lanes = self.lanes.lock().unwrap();
         let lane = lanes.entry(lane_of(delivery)).or_default();
-        lane.in_flight = None;
+        let before = lane.in_flight.len();
+        lane.in_flight
+            .retain(|call| (call.process, call.id) != (process, delivery.id));
+        if lane.in_flight.len() == before {
+            // Its process died meanwhile.
+            return;
+        }
         lane.unknown = matches!(outcome, Outcome::Unknown { .. }).then_some((delivery.id, delivery.enqueued_at));
         let counts = match outcome {
             Outcome::Unknown { .. } | Outcome::NotSent { .. } => true,
@@ -226,6 +337,96 @@ impl WeChat {
                 .map_or(1, |(_, times, _)| times + 1);
             (delivery.id, times, now)
         });
+    }
+
+    /// The claim of a lane was taken from a process that had sent under it: that message comes first now.
+    pub(crate) fn unsettled(&self, head: &Delivery) {
+        let mut lanes = self.lanes.lock().unwrap();
+        let lane = lanes.entry(lane_of(head)).or_default();
+        lane.unknown = Some((head.id, head.enqueued_at));
+        lane.failed = None;
+    }
+
+    /// Whether the process that makes this call is to freeze over it.
+    pub(crate) fn fumble(&self, delivery: &Delivery) -> Option<Duration> {
+        let mut mood = self.mood.lock().unwrap();
+        let openid = delivery.member.openid.expose();
+        mood.fumble
+            .take_if(|(whose, _)| whose == openid)
+            .map(|(_, how_long)| how_long)
+    }
+
+    /// A call leaves. What becomes of it does not depend on its process any more.
+    pub(crate) fn send(this: &Arc<Self>, process: u32, delivery: &Delivery, how: How) -> oneshot::Receiver<Outcome> {
+        let is_late = this.look(process, delivery, how);
+        let epoch = this.book.lock().unwrap().epoch(&Self::pair(delivery));
+        let (answer, answered) = oneshot::channel();
+        let (wechat, delivery) = (Arc::clone(this), delivery.clone());
+        tokio::spawn(async move {
+            let outcome = wechat.take(&delivery, epoch, is_late).await;
+            wechat.answered(process, &delivery, &outcome);
+            // A process that is gone does not hear it.
+            let _ = answer.send(outcome);
+        });
+        answered
+    }
+
+    async fn take(&self, delivery: &Delivery, epoch: u32, is_late: bool) -> Outcome {
+        let (latency, fate, at_all, mood) = {
+            let mut dice = self.dice.lock().unwrap();
+            let mood = self.mood.lock().unwrap().clone();
+            (5 + dice.below(120), dice.below(8), dice.in_hundred(mood.bad), mood)
+        };
+        // Nothing stays undecided over this point: a process that dies now has sent it, and WeChat Pay takes it or not.
+        tokio::time::sleep(Duration::from_millis(latency)).await;
+        let now = (self.now)();
+        if mood.refused_circle.as_deref() == Some(&delivery.member.circle) {
+            self.mood.lock().unwrap().refused.get_or_insert((now, 0));
+            return refused(403, "NO_AUTH", "brandid与AppID不匹配", None);
+        }
+        if delivery.at > now + SignedDuration::from_secs(1) {
+            return refused(400, "PARAM_ERROR", "time超出取值范围", None);
+        }
+        if !at_all {
+            self.accept(delivery, epoch, is_late);
+            return Outcome::Accepted {
+                request_id: "sim".to_owned(),
+            };
+        }
+        match fate {
+            0 => refused(500, "SYSTEM_ERROR", "系统异常，请稍后重试", None),
+            1 => {
+                let wait = Duration::from_secs(1 + self.dice.lock().unwrap().below(20));
+                let mut mood = self.mood.lock().unwrap();
+                mood.shut_until = Some(now + wait);
+                mood.shut_from = self.is_shared.then(|| now + EVERYBODY_HEARS);
+                refused(429, "RATELIMIT_EXCEEDED", "", Some(wait))
+            }
+            2 => Outcome::NotSent {
+                why: "connection refused".to_owned(),
+            },
+            3 => Outcome::Unknown {
+                why: "the connection broke".to_owned(),
+            },
+            4 => {
+                let killed = (Self::pair(delivery), delivery.at);
+                self.book.lock().unwrap().killed.insert(killed);
+                refused(400, "PARAM_ERROR", "OpenID有误", None)
+            }
+            5 => {
+                self.accept(delivery, epoch, is_late);
+                tokio::time::sleep(DEADLINE).await;
+                Outcome::Unknown {
+                    why: "no answer within the deadline".to_owned(),
+                }
+            }
+            _ => {
+                self.accept(delivery, epoch, is_late);
+                Outcome::Unknown {
+                    why: "the answer's signature does not verify".to_owned(),
+                }
+            }
+        }
     }
 }
 
@@ -245,77 +446,5 @@ fn refused(status: u16, code: &str, message: &str, retry_after: Option<Duration>
         request_id: "sim".to_owned(),
         rate_limited: status == 429,
         retry_after,
-    }
-}
-
-#[async_trait]
-impl Courier for WeChat {
-    async fn deliver(&self, delivery: &Delivery) -> Outcome {
-        self.look(delivery);
-        let epoch = self.book.lock().unwrap().epoch(&WeChat::pair(delivery));
-        let (latency, fate, at_all, mood) = {
-            let mut dice = self.dice.lock().unwrap();
-            let mood = self.mood.lock().unwrap().clone();
-            (5 + dice.below(120), dice.below(8), dice.in_hundred(mood.bad), mood)
-        };
-        // Nothing stays undecided over this point: a process that dies now has sent it, and WeChat Pay may take it or not.
-        tokio::time::sleep(Duration::from_millis(latency)).await;
-        let now = (self.now)();
-        let outcome = if mood.refused_circle.as_deref() == Some(&delivery.member.circle) {
-            self.mood.lock().unwrap().refused.get_or_insert((now, 0));
-            refused(403, "NO_AUTH", "brandid与AppID不匹配", None)
-        } else if delivery.at > now + SignedDuration::from_secs(1) {
-            refused(400, "PARAM_ERROR", "time超出取值范围", None)
-        } else if !at_all {
-            self.accept(delivery, epoch);
-            Outcome::Accepted {
-                request_id: "sim".to_owned(),
-            }
-        } else {
-            match fate {
-                0 => refused(500, "SYSTEM_ERROR", "系统异常，请稍后重试", None),
-                1 => {
-                    let wait = Duration::from_secs(1 + self.dice.lock().unwrap().below(20));
-                    self.mood.lock().unwrap().shut_until = Some(now + wait);
-                    refused(429, "RATELIMIT_EXCEEDED", "", Some(wait))
-                }
-                2 => Outcome::NotSent {
-                    why: "connection refused".to_owned(),
-                },
-                3 => Outcome::Unknown {
-                    why: "the connection broke".to_owned(),
-                },
-                4 => {
-                    self.book
-                        .lock()
-                        .unwrap()
-                        .killed
-                        .insert((WeChat::pair(delivery), delivery.at));
-                    refused(400, "PARAM_ERROR", "OpenID有误", None)
-                }
-                5 => {
-                    self.accept(delivery, epoch);
-                    tokio::time::sleep(Duration::from_secs(10)).await;
-                    Outcome::Unknown {
-                        why: "no answer within the deadline".to_owned(),
-                    }
-                }
-                _ => {
-                    self.accept(delivery, epoch);
-                    Outcome::Unknown {
-                        why: "the answer's signature does not verify".to_owned(),
-                    }
-                }
-            }
-        };
-        // A process that dies before this line has lost the answer; otherwise what was accepted is certain from here on.
-        if matches!(outcome, Outcome::Accepted { .. })
-            && let Some(log) = self.book.lock().unwrap().accepted.get_mut(&WeChat::pair(delivery))
-            && let Some(last) = log.last_mut()
-        {
-            last.doubtful = false;
-        }
-        self.settled(delivery, &outcome);
-        outcome
     }
 }

@@ -45,10 +45,14 @@ pub(crate) struct Told {
 /// One call that WeChat Pay accepted.
 #[derive(Clone, Debug)]
 pub(crate) struct Accepted {
+    /// The message.
+    pub(crate) id: i64,
     pub(crate) state: Direction,
     pub(crate) at: Timestamp,
     pub(crate) epoch: u32,
-    /// We could not know: the answer was lost, or the process died over it.
+    /// It came under a claim that was over: another message may have come before it that should come after.
+    pub(crate) late: bool,
+    /// We could not know: no outcome of it was written down yet.
     pub(crate) doubtful: bool,
 }
 
@@ -65,8 +69,9 @@ pub(crate) struct Book {
     /// Which plates are bound to whom, and for how many times they were unbound before.
     pub(crate) bound: BTreeMap<Pair, bool>,
     pub(crate) epochs: BTreeMap<Pair, u32>,
-    /// When a binding was made.
+    /// When a binding was made, and when one was taken away.
     pub(crate) bound_at: BTreeMap<Pair, Timestamp>,
+    pub(crate) unbound_at: BTreeMap<Pair, Timestamp>,
     /// Which event of a replay was told, per pair and replay.
     pub(crate) of_batch: BTreeMap<(Pair, u64), BTreeSet<Timestamp>>,
     /// What WeChat Pay accepted, in order.
@@ -77,6 +82,11 @@ pub(crate) struct Book {
     pub(crate) events: u64,
     pub(crate) calls: u64,
     pub(crate) repeats: u64,
+    /// Lanes that were taken over, and states that were told again for it.
+    pub(crate) lost_claims: u64,
+    pub(crate) reassertions: u64,
+    /// Messages that came under a claim that was over.
+    pub(crate) late: u64,
     /// The clock was set wrong, or the process died: waits cannot be judged to the second any more.
     pub(crate) disturbed: bool,
 }

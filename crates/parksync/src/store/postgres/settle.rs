@@ -189,7 +189,8 @@ async fn repeat(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) const REPEAT: &str = "WITH k AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+pub(super) const REPEAT: &str =
+    "WITH k AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
                                            AS k (id, lane, counts, due)),
     again AS (UPDATE message m SET tries = m.tries + k.counts FROM k WHERE m.id = k.id AND m.status || '' = 'waiting'
               RETURNING k.id, k.lane, k.due)

@@ -42,7 +42,8 @@ pub(super) fn free_all(tx: &Tx<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Frees lanes whose claim ended. Their node may be slow instead of dead, so its message may still arrive: it is remembered.
+/// Frees lanes whose claim ended, due at once whatever the clocks of the nodes say. Their node may be slow instead of dead, so its
+/// message may still arrive: it is remembered.
 pub(super) fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
     if sabotage::is(Sabotage::NeverTakenOver) {
         return Ok(0);
@@ -56,14 +57,12 @@ pub(super) fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
     let lanes: Vec<(i64, String)> = tx
         .db
         .prepare_cached(
-            "UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = ?1, epoch = epoch + ?3, suspect_id = head_id,
+            "UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + ?2, suspect_id = head_id,
                              suspect_plate = (SELECT plate_tag FROM delivery WHERE id = head_id)
-             WHERE node_id IS NOT NULL AND lease_until <= ?2
+             WHERE node_id IS NOT NULL AND lease_until <= ?1
              RETURNING member_id, (SELECT name FROM circle WHERE id = circle_id)",
         )?
-        .query_map((millis(tx.store_now), millis(tx.store_now) + early, counted), |row| {
-            row.try_into()
-        })?
+        .query_map((millis(tx.store_now) + early, counted), |row| row.try_into())?
         .collect::<Result<_, _>>()?;
     for (_, circle) in &lanes {
         tx.count("retry", circle, "taken-over", 1);
@@ -171,6 +170,7 @@ fn claim_of(
         )?
         .query_map((circle.id, millis(now), most), |row| row.try_into())?
         .collect::<Result<_, _>>()?;
+    let counted = !sabotage::is(Sabotage::EpochNotCounted);
     let mut claimed = 0;
     for (lane, head, epoch) in due {
         let loaded = match load_head(tx, lane, head) {
@@ -191,10 +191,10 @@ fn claim_of(
         };
         tx.db
             .prepare_cached(
-                "UPDATE lane SET node_id = ?3, lease_until = ?4, epoch = epoch + 1, due_at = NULL, head_id = ?2
+                "UPDATE lane SET node_id = ?3, lease_until = ?4, epoch = epoch + ?5, due_at = NULL, head_id = ?2
                  WHERE member_id = ?1",
             )?
-            .execute((lane, head.id, request.node.0, lease_until))?;
+            .execute((lane, head.id, request.node.0, lease_until, counted))?;
         if !sabotage::is(Sabotage::ToldAfterTheSend) {
             tx.db
                 .prepare_cached(
@@ -217,7 +217,7 @@ fn claim_of(
         }
         leases.push(Lease {
             lane,
-            epoch: epoch + 1,
+            epoch: epoch + i64::from(counted),
             merchant: circle.merchant.clone(),
             head,
         });
@@ -341,7 +341,7 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
                 tx.count("delivery", circle, "delivered", 1);
             }
             tx.leave_waiting(circle, "delivered", waited);
-            settle_suspect(tx, *lane, head, tx.store_now)?;
+            settle_suspect(tx, *lane, head, timestamp(now)?)?;
         }
         Verdict::Dead { reason } => {
             let waited = finish(tx, head.id, "dead", Some(reason), now)?;
@@ -395,7 +395,8 @@ fn settle_late(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
         .prepare_cached("SELECT 1 FROM lane WHERE member_id = ?1 AND epoch = ?2")?
         .exists((lane, epoch))?;
     if !said_twice && matches!(one.outcome, Outcome::Accepted { .. } | Outcome::Unknown { .. }) {
-        tell_again(tx, *lane, head, tx.store_now)?;
+        let now = timestamp(millis(one.began_at) + one.took_ms)?;
+        tell_again(tx, *lane, head, now)?;
     }
     Ok(())
 }

@@ -27,25 +27,28 @@ pub enum Fate {
 }
 
 thread_local! {
-    static NEXT: Cell<Option<Fate>> = const { Cell::new(None) };
-    static DIED: Cell<bool> = const { Cell::new(false) };
+    static NEXT: Cell<Option<(u32, Fate)>> = const { Cell::new(None) };
+    static DIED: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
-/// Whether the process of this thread should have died since this was asked last.
-pub fn take_death() -> bool {
+/// Which process of this thread should have died since this was asked last.
+pub fn take_death() -> Option<u32> {
     DIED.take()
 }
 
-/// Sets what becomes of the next commit on this thread.
-pub fn set_fate(fate: Option<Fate>) {
+/// Sets what becomes of the next commit of a process on this thread.
+pub fn set_fate(fate: Option<(u32, Fate)>) {
     NEXT.set(fate);
 }
 
-pub(super) fn fate() -> Option<Fate> {
-    NEXT.take()
+pub(super) fn fate(process: u32) -> Option<Fate> {
+    let (_, fate) = NEXT.get().filter(|(whose, _)| *whose == process)?;
+    NEXT.set(None);
+    Some(fate)
 }
 
 pub(super) fn meet(
+    process: u32,
     fate: Fate,
     transaction: Transaction<'_>,
     endings: &mut Vec<Ending>,
@@ -61,7 +64,7 @@ pub(super) fn meet(
         Fate::DiesBefore => transaction.rollback()?,
         Fate::DiesAfter => transaction.commit()?,
     }
-    DIED.set(true);
+    DIED.set(Some(process));
     // Nobody is there any more to hear it.
     endings.clear();
     Ok(woke)
@@ -69,10 +72,16 @@ pub(super) fn meet(
 
 impl SqliteStore {
     /// Opens a database whose jobs run on the runtime of the caller, which must have one thread, and whose leases end by `clock`.
+    /// `process` is who opens it: several may, and [`set_fate`] is for one of them.
     ///
     /// # Errors
     /// As [`SqliteStore::open`].
-    pub fn open_inline(path: &Path, vault: Arc<Vault>, clock: Clock) -> Result<(Self, JoinHandle<()>), OpenError> {
+    pub fn open_inline(
+        path: &Path,
+        vault: Arc<Vault>,
+        clock: Clock,
+        process: u32,
+    ) -> Result<(Self, JoinHandle<()>), OpenError> {
         let database = |source| OpenError::Database {
             path: path.to_owned(),
             source,
@@ -88,6 +97,7 @@ impl SqliteStore {
             vault: Arc::clone(&vault),
             clock: clock.clone(),
             changed: Arc::clone(&changed),
+            process,
         };
         let task = tokio::spawn(async move {
             while let Some(job) = queue.recv().await {

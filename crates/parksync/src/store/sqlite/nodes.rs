@@ -61,9 +61,9 @@ pub(super) fn leave(tx: &Tx<'_>, node: NodeId) -> Result<(), Failure> {
     } else {
         tx.db
             .prepare_cached(
-                "UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = ?2, epoch = epoch + 1 WHERE node_id = ?1",
+                "UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1 WHERE node_id = ?1",
             )?
-            .execute((node.0, millis(tx.store_now)))?
+            .execute([node.0])?
     };
     tx.db
         .prepare_cached("DELETE FROM node WHERE id = ?1")?
