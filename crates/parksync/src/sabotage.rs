@@ -13,6 +13,8 @@ pub enum Sabotage {
     NoDedupe,
     /// Second reads of one passage are events of their own.
     NoMerge,
+    /// A second read stays one, also when the car turns out to have crossed the other way in between.
+    RereadsStayMerged,
     /// A settle is believed whatever claim it names.
     SettleWithoutClaim,
     /// A retry may leave before its time.
@@ -59,10 +61,11 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::AcknowledgeBeforeCommit,
         Self::NoDedupe,
         Self::NoMerge,
+        Self::RereadsStayMerged,
         Self::SettleWithoutClaim,
         Self::EarlyJitter,
         Self::HoldBurnsTries,

@@ -8,6 +8,7 @@ use super::record::{apply, summary, tell as tell_member};
 use super::{Failure, Tx, millis, timestamp};
 use crate::domain::gate::Direction;
 use crate::domain::presence::{self, Arrival, Crossing, Policy, Step, Visit};
+use crate::sabotage::{self, Sabotage};
 use crate::store::GateEvent;
 use crate::store::vault::Tag;
 
@@ -48,6 +49,9 @@ pub(super) fn find(
     let Some(lot) = end.as_ref().map(|end| end.lot.clone()) else {
         return Ok(None);
     };
+    if sabotage::is(Sabotage::RereadsStayMerged) {
+        return Ok(None);
+    }
     let mut reads: Vec<Reread> = tx
         .db
         .prepare_cached(
