@@ -5,6 +5,7 @@
 
 mod amend;
 mod claims;
+mod disk;
 mod holds;
 #[cfg(feature = "sabotage")]
 pub mod inline;
@@ -32,6 +33,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use self::disk::Disk;
 use super::vault::Vault;
 use super::{
     Amend, Amended, Beat, Bound, ClaimRequest, Counter, Entry, GateEvent, Hold, Lease, Member, MerchantNews, NeverSent,
@@ -157,9 +159,14 @@ impl SqliteStore {
             .then_some(())
             .ok_or(OpenError::WrongVault { path: path.to_owned() })?;
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(database)?;
+        let disk = Disk::beside(path).map_err(|source| OpenError::File {
+            path: path.to_owned(),
+            source,
+        })?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let changed = Arc::new(Notify::new());
         let shared = Shared {
+            disk,
             vault: Arc::clone(&vault),
             clock: Clock::system(),
             changed: Arc::clone(&changed),
@@ -523,6 +530,7 @@ fn job<T: Send + 'static>(
 
 /// What the writer shares with the store.
 struct Shared {
+    disk: Disk,
     vault: Arc<Vault>,
     clock: Clock,
     changed: Arc<Notify>,
@@ -606,6 +614,7 @@ fn run_group(
     }
     sabotage::crash_point("before-commit");
     transaction.commit()?;
+    shared.disk.still_keeps()?;
     Ok(woke)
 }
 
