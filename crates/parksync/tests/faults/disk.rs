@@ -204,6 +204,8 @@ impl Bare {
     fn start(disk: &Disk) -> Self {
         let log = File::create(disk.path().join("log")).unwrap();
         let probe = File::create(disk.path().join("probe")).unwrap();
+        // Both are there whatever comes.
+        disk.sync();
         Self(std::thread::spawn(move || {
             let mut told = Told { synced: 0, checked: 0 };
             let mut is_whole = true;
