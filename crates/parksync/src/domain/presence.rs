@@ -377,6 +377,18 @@ mod tests {
                 Step::LeftUnseen,
             ),
             ("back again", Some(&gone), crossing(In, 4000), Step::Opened),
+            (
+                "exit at the moment of the entry",
+                Some(&inside),
+                crossing(Out, 0),
+                Step::Left,
+            ),
+            (
+                "entry at the moment of the exit",
+                Some(&gone),
+                crossing(In, 3600),
+                Step::Opened,
+            ),
             ("late entry", Some(&unseen_entry), crossing(In, 0), Step::Late),
             (
                 "late exit",

@@ -5,6 +5,7 @@
 
 mod amend;
 mod claims;
+mod disk;
 mod holds;
 #[cfg(feature = "sabotage")]
 pub mod inline;
@@ -30,6 +31,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use self::disk::Disk;
 use super::book::{self, Counts, Prepared};
 use super::vault::Vault;
 use super::{
@@ -156,9 +158,14 @@ impl SqliteStore {
             .then_some(())
             .ok_or(OpenError::WrongVault { path: path.to_owned() })?;
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(database)?;
+        let disk = Disk::beside(path).map_err(|source| OpenError::File {
+            path: path.to_owned(),
+            source,
+        })?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let changed = Arc::new(Notify::new());
         let shared = Shared {
+            disk,
             vault: Arc::clone(&vault),
             // Claims end by it, and a clock that is set must not end them while their calls are under way.
             clock: Clock::steady(),
@@ -540,6 +547,7 @@ fn job<T: Send + 'static>(
 
 /// What the writer shares with the store.
 struct Shared {
+    disk: Disk,
     vault: Arc<Vault>,
     clock: Clock,
     changed: Arc<Notify>,
@@ -626,6 +634,7 @@ fn run_group(
     }
     sabotage::crash_point("before-commit");
     transaction.commit()?;
+    shared.disk.still_keeps()?;
     Ok(woke)
 }
 

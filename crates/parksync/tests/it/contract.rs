@@ -526,6 +526,64 @@ async fn a_passage_that_was_parted_is_two_visits() {
 }
 
 #[tokio::test]
+async fn of_the_same_moment_what_came_first_is_told_first() {
+    use Direction::{In, Out};
+    on_every_store(|store| async move {
+        store
+            .bind(member(1), vec![plate(1), plate(2)], false, at(0))
+            .await
+            .unwrap();
+        for (car, state) in [(2, Out), (1, In), (2, In), (1, Out)] {
+            assert_eq!(record(&*store, event(car, state, 10)).await, Recorded::Queued(1));
+        }
+
+        let mut heard = Vec::new();
+        while let Some(lease) = claim(&*store, at(10), 1).await.unwrap().pop() {
+            heard.push((lease.head.plate.clone(), lease.head.state));
+            store.settle(vec![delivered(lease)]).await.unwrap();
+        }
+        assert_eq!(
+            heard,
+            [(plate(2), Out), (plate(1), In), (plate(2), In), (plate(1), Out)]
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_gate_of_an_inner_car_park_moves_nothing() {
+    use Direction::{In, Out};
+    on_every_store(|store| async move {
+        let inner = |state, seconds| GateEvent {
+            lot: "P1-inner".to_owned(),
+            policy: Policy {
+                inner: true,
+                ..Policy::default()
+            },
+            ..event(1, state, seconds)
+        };
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
+        assert_eq!(record(&*store, inner(In, 10)).await, Recorded::Inner);
+        assert_eq!(hears(&*store, 10).await, []);
+
+        assert_eq!(record(&*store, event(1, In, 600)).await, Recorded::Queued(1));
+        for (state, seconds) in [(In, 700), (Out, 1000), (Out, 1001)] {
+            assert_eq!(record(&*store, inner(state, seconds)).await, Recorded::Inner);
+        }
+        assert_eq!(record(&*store, inner(In, 700)).await, Recorded::Duplicate);
+        // The car is inside as before: whoever binds it now is told of its entry, and an exit ends this visit.
+        let bound = store.bind(member(2), vec![plate(1)], false, at(1100)).await.unwrap();
+        assert_eq!(bound.inside, 1);
+        assert_eq!(record(&*store, event(1, Out, 2000)).await, Recorded::Queued(2));
+        let heard = hears(&*store, 2000).await;
+        assert_eq!(heard, [(In, at(600)), (In, at(600)), (Out, at(2000)), (Out, at(2000))]);
+        let visits = store.trace(parksync::store::Traced::Plate(plate(1))).await.unwrap();
+        assert_eq!(visits.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_refused_state_is_no_news_that_others_must_follow() {
     on_every_store(|store| async move {
         store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();

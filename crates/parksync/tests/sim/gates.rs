@@ -20,6 +20,8 @@ pub(crate) struct Message {
     pub(crate) batch: Option<u64>,
     /// What the store must call it.
     pub(crate) must_be: Option<&'static str>,
+    /// It looks like a second read, and is a crossing of its own: what came between is told later.
+    pub(crate) looks_merged: bool,
 }
 
 impl Message {
@@ -109,6 +111,19 @@ pub(crate) fn tell(plate: &str, circle: &str, start: Timestamp, scale: &Scale, d
         };
         at += seconds(150 + dice.below(pause));
     }
+    if is_punctual && dice.in_hundred(40) {
+        // It crosses, turns round and comes back, and the message in the middle is the last to arrive.
+        let back = match state {
+            Direction::In => Direction::Out,
+            Direction::Out => Direction::In,
+        };
+        for (state, after, delay) in [(state, 0, 1), (back, 20, 50), (state, 45, 2)] {
+            let read = read(state, at + seconds(after), false, &mut number);
+            let mut message = message(plate, circle, at + seconds(after + delay), read, None);
+            message.looks_merged = after == 45;
+            messages.push(message);
+        }
+    }
     messages
 }
 
@@ -120,5 +135,6 @@ fn message(plate: &str, circle: &str, send_at: Timestamp, read: Read, batch: Opt
         read,
         batch,
         must_be: None,
+        looks_merged: false,
     }
 }

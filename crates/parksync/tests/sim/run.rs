@@ -474,7 +474,7 @@ impl Sim {
         {
             book.wrong(format!("a second camera was {} and not {must_be}", recorded.word()));
         }
-        if recorded != Recorded::Merged && message.must_be.is_none() {
+        if message.looks_merged || recorded != Recorded::Merged && message.must_be.is_none() {
             let Message { read, batch, .. } = message;
             let told = Told {
                 state: read.state,

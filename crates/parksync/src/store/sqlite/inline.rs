@@ -11,6 +11,7 @@ use rusqlite::{OpenFlags, Transaction};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+use super::disk::Disk;
 use super::{Ending, Job, Open, OpenError, Shared, SqliteStore, check_vault, connect, migrate, write_group};
 use crate::clock::Clock;
 use crate::store::vault::Vault;
@@ -91,9 +92,14 @@ impl SqliteStore {
         migrate(&mut writer, path)?;
         check_vault(&writer, &vault).map_err(database)?;
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(database)?;
+        let disk = Disk::beside(path).map_err(|source| OpenError::File {
+            path: path.to_owned(),
+            source,
+        })?;
         let (jobs, mut queue) = mpsc::channel::<Job>(super::QUEUE);
         let changed = Arc::new(Notify::new());
         let shared = Shared {
+            disk,
             vault: Arc::clone(&vault),
             clock: clock.clone(),
             changed: Arc::clone(&changed),
