@@ -609,7 +609,7 @@ fn run_group(
     };
     for job in group {
         // One job that fails must not take its neighbours with it.
-        transaction.execute_batch("SAVEPOINT job")?;
+        transaction.prepare_cached("SAVEPOINT job")?.execute([])?;
         let Some((stands, ending)) = job(Turn::Run(&tx)) else {
             continue;
         };
@@ -618,9 +618,9 @@ fn run_group(
             tx.write_counts()?;
         } else {
             tx.counts.take();
-            transaction.execute_batch("ROLLBACK TO job")?;
+            transaction.prepare_cached("ROLLBACK TO job")?.execute([])?;
         }
-        transaction.execute_batch("RELEASE job")?;
+        transaction.prepare_cached("RELEASE job")?.execute([])?;
     }
     let woke = tx.woke.get();
     if sabotage::is(Sabotage::AcknowledgeBeforeCommit) {
@@ -661,7 +661,7 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         db.pragma_update(None, "journal_size_limit", 256 * 1024 * 1024)?;
     }
-    db.set_prepared_statement_cache_capacity(64);
+    db.set_prepared_statement_cache_capacity(128);
     Ok(db)
 }
 

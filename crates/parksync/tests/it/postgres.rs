@@ -153,7 +153,7 @@ async fn an_installation_moves_over_and_goes_on_where_it_was() {
     tokio::select! {
         biased;
         _ = stopped => {}
-        _ = moving::carry(&path, &target, |table, _, _| if table == "visit" { drop(stop.take()); }) => panic!("it was not interrupted"),
+        ended = moving::carry(&path, &target, |table, _, _| if table == "visit" { drop(stop.take()); }) => panic!("it was not interrupted: {ended:?}"),
     }
     let moved = moving::carry(&path, &target, |_, _, _| {}).await.unwrap();
 
@@ -199,10 +199,19 @@ async fn fill(store: &SqliteStore) {
         reason: "400".to_owned(),
     };
     for lease in lease {
-        if lease.head.plate == plate(2) {
-            let refused = Outcome::NotSent { why: "\0".to_owned() };
-            store.settle(vec![settled(lease, refused, dead.clone())]).await.unwrap();
-        }
+        let (outcome, verdict) = if lease.head.plate == plate(2) {
+            (Outcome::NotSent { why: "\0".to_owned() }, dead.clone())
+        } else {
+            let why = "no claim";
+            (
+                Outcome::Unclaimed { why },
+                Verdict::RetryAt {
+                    at: at(4000),
+                    counts: false,
+                },
+            )
+        };
+        store.settle(vec![settled(lease, outcome, verdict)]).await.unwrap();
     }
     record(store, event(3, Direction::In, 300)).await;
     for lease in claim(store, at(300), 9).await.unwrap() {

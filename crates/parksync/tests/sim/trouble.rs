@@ -212,6 +212,7 @@ impl Sim {
             },
             batch: None,
             must_be: None,
+            looks_merged: false,
         };
         self.possible(&message);
         self.post(&message).await;

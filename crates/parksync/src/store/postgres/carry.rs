@@ -47,8 +47,10 @@ pub(super) async fn carry_in(tx: &Tx<'_>, table: &'static str, rows: &Value, don
     } else {
         ""
     };
+    // Not `NULL::{table}`: a circle is a shape, too.
     let sql = format!(
-        "INSERT INTO {table} {identity} SELECT * FROM jsonb_populate_recordset(NULL::{table}, $1::text::jsonb) ON CONFLICT DO NOTHING"
+        "INSERT INTO {table} {identity}
+         SELECT * FROM jsonb_populate_recordset((SELECT t FROM {table} t WHERE false), $1::text::jsonb) ON CONFLICT DO NOTHING"
     );
     tx.execute(&sql, &[&rows.to_string()]).await?;
     tx.execute(
