@@ -2,7 +2,7 @@
 //!
 //! Prints one Markdown row per figure. Beside each stands a ratio to something fixed that was measured in the same run, since
 //! machines differ and this one may be shared. Client, WeChat Pay and service share the cores. Parts: `intake`, `outbox`, `latency`,
-//! `drain`, `million`; without one, all.
+//! `drain`, `million`, `postgres`; without one, all but the last, which wants Debian's package `postgresql`.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,6 +12,9 @@
 )]
 
 mod bare;
+#[path = "../../tests/support/pg.rs"]
+mod pg;
+mod postgres;
 mod process;
 mod stub;
 mod waiting;
@@ -52,6 +55,9 @@ async fn main() {
     }
     if is_asked("million") {
         waiting::million().await;
+    }
+    if parts.iter().any(|asked| *asked == "postgres") {
+        postgres::all().await;
     }
 }
 

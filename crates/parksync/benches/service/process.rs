@@ -29,10 +29,17 @@ pub(crate) struct Bench {
     client: Client<HttpConnector, Full<Bytes>>,
     address: SocketAddr,
     key: String,
+    /// A PostgreSQL instead of the file of the settings.
+    database: Option<String>,
     _folder: tempfile::TempDir,
 }
 
 impl Bench {
+    /// From now on the process works on this PostgreSQL.
+    pub(crate) fn use_database(&mut self, url: String) {
+        self.database = Some(url);
+    }
+
     /// A served folder with so many members.
     pub(crate) async fn start(members: u32) -> Self {
         let mut bench = Self::prepare().await;
@@ -67,14 +74,20 @@ impl Bench {
             client,
             address,
             key,
+            database: None,
             _folder: folder,
         }
     }
 
     /// From now on a stub is WeChat Pay.
     pub(crate) fn call_a_stub(&mut self) -> Stub {
+        self.call_a_slow_stub(Duration::ZERO)
+    }
+
+    /// … that answers after a while.
+    pub(crate) fn call_a_slow_stub(&mut self, after: Duration) -> Stub {
         let known = self.sandbox.merchant();
-        let stub = Stub::start(&known.public_key_id);
+        let stub = Stub::start_slow(&known.public_key_id, after);
         let settings: Vec<_> = std::fs::read_to_string(&self.written.config)
             .unwrap()
             .lines()
@@ -95,19 +108,26 @@ impl Bench {
     /// Starts the process. Returns when it was started, once it is ready.
     pub(crate) async fn serve(&mut self) -> Instant {
         let began = Instant::now();
-        let process = Command::new(env!("CARGO_BIN_EXE_parksync"))
-            .args(["serve", "--config", self.written.config.to_str().unwrap()])
-            .env("PARKSYNC__LOG__LEVEL", "error")
-            .env("PARKSYNC__DELIVERY__CALLS_PER_SECOND", "100000")
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.process = Some(process);
+        self.process = Some(self.command().spawn().unwrap());
         let ready = format!("http://{}/readyz", self.address);
         while self.client.get(ready.parse().unwrap()).await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         began
+    }
+
+    /// How the process is started.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_parksync"));
+        command
+            .args(["serve", "--config", self.written.config.to_str().unwrap()])
+            .env("PARKSYNC__LOG__LEVEL", "error")
+            .env("PARKSYNC__DELIVERY__CALLS_PER_SECOND", "100000")
+            .stderr(Stdio::null());
+        if let Some(url) = &self.database {
+            command.env("PARKSYNC__STORE__URL", url);
+        }
+        command
     }
 
     /// Imports members, each with a car of [`event`].

@@ -37,6 +37,11 @@ struct Counted {
 impl Stub {
     /// `public_key_id`: the name under which the service knows the key of [`Stub::public_key_pem`].
     pub(crate) fn start(public_key_id: &str) -> Self {
+        Self::start_slow(public_key_id, Duration::ZERO)
+    }
+
+    /// One that answers after a while.
+    pub(crate) fn start_slow(public_key_id: &str, after: Duration) -> Self {
         let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
         let der: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
         let public_key_pem = pem("PUBLIC KEY", der.as_ref());
@@ -67,7 +72,7 @@ impl Stub {
                         // A signature is believed for five minutes.
                         _ = old.tick() => *shared.answer.write().unwrap() = answer(&key, &id),
                         stream = listener.accept() => {
-                            tokio::spawn(serve(stream.unwrap().0, acceptor.clone(), Arc::clone(&shared)));
+                            tokio::spawn(serve(stream.unwrap().0, acceptor.clone(), Arc::clone(&shared), after));
                         }
                     }
                 }
@@ -107,7 +112,7 @@ impl Stub {
     }
 }
 
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, counted: Arc<Counted>) {
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, counted: Arc<Counted>, after: Duration) {
     let _ = stream.set_nodelay(true);
     let Ok(mut stream) = acceptor.accept(stream).await else {
         return;
@@ -118,6 +123,9 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, counted: Arc<Counted>) 
             buffer.drain(..length);
             counted.first.get_or_init(Instant::now);
             let answer = Arc::clone(&counted.answer.read().unwrap());
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
             if stream.write_all(&answer).await.is_err() {
                 return;
             }

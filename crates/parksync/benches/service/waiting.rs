@@ -166,13 +166,13 @@ async fn fill(bench: &Bench, circle: &str, count: u32) {
     }
 }
 
-fn car(number: u32) -> Plate {
+pub(crate) fn car(number: u32) -> Plate {
     const LETTERS: &[u8; 24] = b"ABCDEFGHJKLMNPQRSTUVWXYZ";
     let letter = char::from(LETTERS[(number / 100_000) as usize % LETTERS.len()]);
     Plate::from_stored(format!("宁{letter}{:05}", number % 100_000))
 }
 
-fn entry(circle: &str, number: u32, now: Timestamp) -> GateEvent {
+pub(crate) fn entry(circle: &str, number: u32, now: Timestamp) -> GateEvent {
     GateEvent {
         circle: circle.to_owned(),
         lot: "P1".to_owned(),
@@ -191,7 +191,7 @@ fn entry(circle: &str, number: u32, now: Timestamp) -> GateEvent {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

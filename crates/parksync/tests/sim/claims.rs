@@ -87,6 +87,10 @@ impl WeChat {
                 .is_some_and(|claim| (claim.process, claim.epoch) == (process, lease.epoch));
             if is_current {
                 claims.current.remove(&lease.lane);
+                if matches!(outcome, Outcome::Accepted { .. }) {
+                    // Also of a call that left late: its claim was still good when it settled.
+                    self.accepted_for_certain(&lease.head);
+                }
             }
             if lost == 0 && matches!(outcome, Outcome::Accepted { .. }) {
                 let log = book.accepted.entry(Self::pair(&lease.head)).or_default();

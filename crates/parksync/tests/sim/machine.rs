@@ -81,6 +81,10 @@ impl Machine {
         let store = Arc::new(store);
         let lock = if start.alone {
             let lock = store.serve(path).await.unwrap();
+            if !store.nodes().await.unwrap().is_empty() {
+                let mut book = start.wechat.book.lock().unwrap();
+                book.wrong("a process that died still has its lanes");
+            }
             start.wechat.all_freed();
             Some(lock)
         } else {

@@ -347,6 +347,13 @@ impl WeChat {
         lane.failed = None;
     }
 
+    /// The outcome of a message is known, and settled.
+    pub(crate) fn accepted_for_certain(&self, head: &Delivery) {
+        let mut lanes = self.lanes.lock().unwrap();
+        let lane = lanes.entry(lane_of(head)).or_default();
+        lane.unknown.take_if(|(id, _)| *id == head.id);
+    }
+
     /// Whether the process that makes this call is to freeze over it.
     pub(crate) fn fumble(&self, delivery: &Delivery) -> Option<Duration> {
         let mut mood = self.mood.lock().unwrap();

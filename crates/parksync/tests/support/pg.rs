@@ -99,6 +99,13 @@ impl Server {
         );
     }
 
+    /// A new server on a disk that keeps what it has synced, with room for a benchmark.
+    pub(crate) fn durable(folder: &Path) -> Self {
+        // The folders above belong to whoever runs the tests.
+        Self::init(folder);
+        Self::start(folder, free_port(), "-c shared_buffers=1GB -c max_wal_size=8GB")
+    }
+
     /// Starts a server on its files. `more`: further settings, as for the command line of `postgres`.
     pub(crate) fn start(folder: &Path, port: u16, more: &str) -> Self {
         let server = program("postgres");
