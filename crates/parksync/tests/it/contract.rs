@@ -760,3 +760,44 @@ async fn presence_is_renewed_once_a_midnight_and_long_stays_go_stale() {
     })
     .await;
 }
+
+/// The try of a node that lost its claim may have arrived. If the next one is refused, what was told before does not stand.
+#[tokio::test]
+async fn a_refusal_after_a_lost_try_does_not_bring_back_what_was_told_before() {
+    on_every_store(|store| async move {
+        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
+        record(&*store, event(1, Direction::In, 100)).await;
+        let lease = claim(&*store, at(100), 1).await.unwrap();
+        store.settle(lease.into_iter().map(delivered).collect()).await.unwrap();
+        record(&*store, event(1, Direction::Out, 500)).await;
+        let ended = ClaimRequest {
+            lease: SignedDuration::from_secs(-1),
+            ..ClaimRequest::new(NodeId(1), at(500), 1)
+        };
+        let lost = store.claim(ended).await.unwrap().remove(0);
+        assert_eq!(store.take_over().await.unwrap(), 1);
+        let lease = claim(&*store, at(500), 1).await.unwrap().remove(0);
+        assert_eq!((lease.head.id, lease.head.tries), (lost.head.id, 1));
+        let refused = Outcome::Refused {
+            status: 400,
+            code: "PARAM_ERROR".to_owned(),
+            message: "OpenID有误".to_owned(),
+            request_id: "r".to_owned(),
+            rate_limited: false,
+            retry_after: None,
+        };
+        let dead = Verdict::Dead {
+            reason: "400".to_owned(),
+        };
+        store.settle(vec![settled(lease, refused, dead)]).await.unwrap();
+        // The lost try did arrive, and says so late.
+        store.settle(vec![delivered(lost)]).await.unwrap();
+
+        let again = claim(&*store, at(9999), 1).await.unwrap();
+        assert!(
+            again.iter().all(|lease| lease.head.state == Direction::Out),
+            "an entry was told again behind the exit"
+        );
+    })
+    .await;
+}

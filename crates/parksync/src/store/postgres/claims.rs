@@ -28,16 +28,18 @@ pub(super) async fn set_circles(tx: &Tx<'_>, circles: &[(String, String)]) -> Re
     Ok(())
 }
 
-/// Frees lanes whose claim ended. Their node may be slow instead of dead, so its message may still arrive: it is remembered.
+/// Frees lanes whose claim ended. Their node may be slow instead of dead, so its message may still arrive: it is remembered, and that
+/// it may have been tried.
 pub(super) async fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
     let lanes = tx
         .rows(
             "WITH ended AS (SELECT member_id FROM lane WHERE node_id IS NOT NULL AND lease_until <= $1
-                            ORDER BY member_id FOR UPDATE SKIP LOCKED)
-             UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1, suspect_id = head_id,
-                             suspect_plate = (SELECT plate_tag FROM message WHERE id = head_id)
-             FROM ended WHERE lane.member_id = ended.member_id
-             RETURNING (SELECT name FROM circle WHERE id = circle_id)",
+                            ORDER BY member_id FOR UPDATE SKIP LOCKED),
+                  freed AS (UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1, suspect_id = head_id,
+                                            suspect_plate = (SELECT plate_tag FROM message WHERE id = head_id)
+                            FROM ended WHERE lane.member_id = ended.member_id RETURNING lane.head_id, lane.circle_id),
+                  tried AS (UPDATE message SET tries = tries + 1 FROM freed WHERE id = freed.head_id AND status || '' = 'waiting')
+             SELECT c.name FROM freed JOIN circle c ON c.id = freed.circle_id",
             &[&millis(tx.store_now)],
         )
         .await?;

@@ -76,15 +76,17 @@ pub(super) async fn beat(tx: &Tx<'_>, pulse: Pulse) -> Result<Beat, Failure> {
 
 pub(super) async fn leave(tx: &Tx<'_>, node: NodeId) -> Result<(), Failure> {
     let freed = tx
-        .execute(
-            "WITH mine AS (SELECT member_id FROM lane WHERE node_id = $1 ORDER BY member_id FOR UPDATE)
-             UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1
-             FROM mine WHERE lane.member_id = mine.member_id",
+        .rows(
+            "WITH mine AS (SELECT member_id FROM lane WHERE node_id = $1 ORDER BY member_id FOR UPDATE),
+                  freed AS (UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1
+                            FROM mine WHERE lane.member_id = mine.member_id RETURNING lane.head_id),
+                  tried AS (UPDATE message SET tries = tries + 1 FROM freed WHERE id = freed.head_id AND status || '' = 'waiting')
+             SELECT FROM freed",
             &[&node.0],
         )
         .await?;
     tx.execute("DELETE FROM node WHERE id = $1", &[&node.0]).await?;
-    if freed > 0 {
+    if !freed.is_empty() {
         tx.wake();
     }
     Ok(())

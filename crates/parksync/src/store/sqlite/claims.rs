@@ -33,12 +33,22 @@ pub(super) fn free_all(tx: &Tx<'_>) -> Result<(), Failure> {
     if sabotage::is(Sabotage::ClaimsSurviveARestart) {
         return Ok(());
     }
+    count_lost_try(tx, "node_id IS NOT NULL", [])?;
     tx.db.execute(
         "UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0 WHERE node_id IS NOT NULL",
         [],
     )?;
     tx.db.execute("UPDATE hold SET probing_until = 0", [])?;
     tx.db.execute("DELETE FROM node", [])?;
+    Ok(())
+}
+
+/// Counts a try of the head of each lane that is taken from its node: it may have been sent, so it is not the first try any more.
+pub(super) fn count_lost_try(tx: &Tx<'_>, which: &'static str, of: impl rusqlite::Params) -> Result<(), Failure> {
+    let sql = format!(
+        "UPDATE delivery SET tries = tries + 1 WHERE status = 'waiting' AND id IN (SELECT head_id FROM lane WHERE {which})"
+    );
+    tx.db.prepare_cached(&sql)?.execute(of)?;
     Ok(())
 }
 
@@ -54,6 +64,8 @@ pub(super) fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
         0
     };
     let counted = !sabotage::is(Sabotage::EpochNotCounted);
+    let ended = millis(tx.store_now) + early;
+    count_lost_try(tx, "node_id IS NOT NULL AND lease_until <= ?1", [ended])?;
     let lanes: Vec<(i64, String)> = tx
         .db
         .prepare_cached(
@@ -62,7 +74,7 @@ pub(super) fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
              WHERE node_id IS NOT NULL AND lease_until <= ?1
              RETURNING member_id, (SELECT name FROM circle WHERE id = circle_id)",
         )?
-        .query_map((millis(tx.store_now) + early, counted), |row| row.try_into())?
+        .query_map((ended, counted), |row| row.try_into())?
         .collect::<Result<_, _>>()?;
     for (_, circle) in &lanes {
         tx.count("retry", circle, "taken-over", 1);

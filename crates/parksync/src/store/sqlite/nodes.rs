@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 
-use super::{Failure, Tx, millis, timestamp};
+use super::{Failure, Tx, claims, millis, timestamp};
 use crate::limits;
 use crate::sabotage::{self, Sabotage};
 use crate::store::{Beat, MerchantNews, MerchantState, Node, NodeCard, NodeId, Pace, Pulse};
@@ -59,6 +59,7 @@ pub(super) fn leave(tx: &Tx<'_>, node: NodeId) -> Result<(), Failure> {
     let freed = if sabotage::is(Sabotage::LeavingKeepsLanes) {
         0
     } else {
+        claims::count_lost_try(tx, "node_id = ?1", [node.0])?;
         tx.db
             .prepare_cached(
                 "UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1 WHERE node_id = ?1",
