@@ -125,12 +125,12 @@ macro_rules! transact {
                 let mut tries = 0;
                 loop {
                     let mut client = inner.client().await?;
-                    let result: Result<_, Failure> = async {
+                    let result: Result<_, Failure> = tx::in_time(async {
                         let $tx = Tx::begin(&mut client, &inner).await?;
                         let value = $step.await?;
                         $tx.commit(&inner).await?;
                         Ok(value)
-                    }
+                    })
                     .await;
                     match result {
                         Ok(value) => return Ok(value),
@@ -168,7 +168,7 @@ impl PgStore {
         });
         let (ingest, queue) = mpsc::channel(QUEUE);
         let checked = Arc::clone(&inner);
-        let ready = runtime.spawn(async move {
+        let ready = async move {
             let client = checked
                 .client()
                 .await
@@ -178,6 +178,10 @@ impl PgStore {
             schema::ensure_days(&client)
                 .await
                 .map_err(|failure| OpenError::away(failure.to_string()))
+        };
+        let ready = runtime.spawn(async move {
+            let in_time = tokio::time::timeout(connect::ANSWER, ready).await;
+            in_time.unwrap_or_else(|_| Err(OpenError::away(Failure::Silent.to_string())))
         });
         let ready = ready
             .await
