@@ -79,6 +79,8 @@ fn test(arguments: Vec<String>) -> Result<ExitCode> {
     packages::need("pip3")?;
     // A server that nobody here wrote, for reloads under load.
     packages::need("nginx")?;
+    // The database of several nodes; the tests start it themselves.
+    packages::need("postgres")?;
     Step::cargo(["test", "--workspace", "--locked", "--features", TEST_FEATURES])
         .arguments(arguments)
         .become_it()

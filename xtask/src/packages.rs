@@ -10,12 +10,20 @@ use anyhow::{Result, bail, ensure};
 use crate::run::Step;
 
 /// A program and the Debian packages that bring it.
-const PACKAGES: [(&str, [&str; 2]); 4] = [
+const PACKAGES: [(&str, [&str; 2]); 5] = [
     ("cc", ["gcc", "libc6-dev"]),
     ("npm", ["nodejs", "npm"]),
     ("nginx", ["nginx-light", "nginx-common"]),
     ("pip3", ["python3", "python3-pip"]),
+    (POSTGRES, ["postgresql", "postgresql-client"]),
 ];
+
+/// Debian keeps this one off the path, one folder a version. The cluster that its package may start on port 5432 is nobody's business
+/// here: tests start servers of their own, on ports and in folders of their own.
+const POSTGRES: &str = "postgres";
+const POSTGRES_FOLDER: &str = "/usr/lib/postgresql";
+/// The oldest version that the service works with.
+const POSTGRES_VERSION: u32 = 15;
 
 /// What to do about a program.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +44,7 @@ pub(crate) fn need(program: &str) -> Result<()> {
         .find(|(name, _)| *name == program)
         .map(|(_, packages)| packages);
     let packages = packages.unwrap_or([program; 2]);
-    match remedy(program, packages, on_path(program), on_path("apt-get"), is_root()) {
+    match remedy(program, packages, is_there(program), on_path("apt-get"), is_root()) {
         Remedy::Nothing => Ok(()),
         Remedy::Tell(what) => bail!("{what}"),
         Remedy::Install => {
@@ -51,7 +59,7 @@ pub(crate) fn need(program: &str) -> Result<()> {
                 .arguments(packages.map(str::to_owned));
             ensure!(install.succeeds()?, "could not install {}", packages.join(" "));
             ensure!(
-                on_path(program),
+                is_there(program),
                 "{program} is still missing after installing {}",
                 packages.join(" ")
             );
@@ -74,6 +82,23 @@ fn remedy(program: &str, packages: [&str; 2], found: bool, apt: bool, root: bool
     }
 }
 
+fn is_there(program: &str) -> bool {
+    if program == POSTGRES {
+        has_version(Path::new(POSTGRES_FOLDER), POSTGRES_VERSION)
+    } else {
+        on_path(program)
+    }
+}
+
+/// Whether one of the folders, which are named by version, has a server that is new enough.
+fn has_version(folder: &Path, oldest: u32) -> bool {
+    let versions = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    versions
+        .filter(|version| version.path().join("bin/postgres").is_file())
+        .filter_map(|version| version.file_name().to_str()?.parse::<u32>().ok())
+        .any(|version| version >= oldest)
+}
+
 fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder: std::path::PathBuf| Path::is_file(&folder.join(program)))
@@ -88,7 +113,7 @@ fn is_root() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Remedy, need, on_path, remedy};
+    use super::{Remedy, has_version, need, on_path, remedy};
 
     #[test]
     fn a_missing_program_is_installed_or_named_with_its_command() {
@@ -106,5 +131,18 @@ mod tests {
     fn a_program_that_is_there_needs_nothing() {
         assert!(on_path("cc") && need("cc").is_ok());
         assert!(!on_path("no-such-program-anywhere"));
+    }
+
+    #[test]
+    fn a_server_is_found_by_its_version() {
+        let folder = std::env::temp_dir().join(format!("xtask-versions-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("15/bin")).unwrap();
+        std::fs::create_dir_all(folder.join("17")).unwrap();
+        std::fs::write(folder.join("15/bin/postgres"), "").unwrap();
+
+        assert!(has_version(&folder, 15));
+        assert!(!has_version(&folder, 16), "of version 17 there are only leftovers");
+        assert!(!has_version(&folder.join("15"), 1));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }
