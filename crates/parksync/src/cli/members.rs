@@ -21,9 +21,8 @@ use crate::limits;
 use crate::service::stores;
 use crate::store::{Bound, MEMBERS_PER_PLATE, Store, StoreError};
 
-/// Lines that are written at one time. With SQLite they share commits; with PostgreSQL they share a few connections, and the last
-/// one must get its turn before it gives up.
-const AT_ONCE: usize = 64;
+/// Lines that are written at one time. They share commits.
+const AT_ONCE: usize = 256;
 /// Bad lines that are printed one by one; more are only counted.
 const BAD_LINES_SHOWN: u64 = 1000;
 

@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool};
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::book::Prepared;
 use super::vault::Vault;
@@ -48,6 +48,8 @@ pub use schema::{Migrated, SCHEMA};
 const THREADS: usize = 2;
 /// Jobs that may wait for a writer. A sender beyond it is told to come back.
 const QUEUE: usize = 4096;
+/// Bindings under way at one time.
+const BINDS: usize = 4;
 /// How often a transaction is tried again that the database gave up for another one's sake.
 const TRIES: u32 = 5;
 
@@ -56,6 +58,8 @@ const TRIES: u32 = 5;
 pub struct PgStore {
     inner: Arc<Inner>,
     ingest: mpsc::Sender<ingest::Job>,
+    /// An import binds hundreds of plates at once: they wait here, for as long as it takes, and leave connections to others.
+    binds: Semaphore,
     /// Connections live on threads of their own, so that no signature keeps them waiting. `None` only while dropping.
     runtime: Option<Runtime>,
 }
@@ -195,6 +199,7 @@ impl PgStore {
         Ok(Self {
             inner,
             ingest,
+            binds: Semaphore::new(BINDS),
             runtime: Some(runtime),
         })
     }
@@ -248,6 +253,7 @@ impl Store for PgStore {
         sole: bool,
         now: Timestamp,
     ) -> Result<Bound, StoreError> {
+        let _turn = self.binds.acquire().await.map_err(|_| StoreError::Closed)?;
         transact!(self, "bind plates", |tx| members::bind(
             &tx, &member, &plates, sole, now
         ))

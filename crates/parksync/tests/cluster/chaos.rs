@@ -82,7 +82,7 @@ async fn nodes_that_die_and_sleep_lose_nothing_and_turn_nothing_round() {
     cluster.wait_until_ready().await;
     cluster.all_live();
     let took = began.elapsed();
-    let figures = cluster.look_back(&server.connect(&database).await.unwrap()).await;
+    let (figures, _) = cluster.look_back(&server.connect(&database).await.unwrap()).await;
 
     let [kills, naps, sleeps] = blows;
     println!("{kills} kills, {naps} naps, {sleeps} sleeps in {took:.0?}: {figures:?}");

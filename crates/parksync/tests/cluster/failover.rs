@@ -43,7 +43,7 @@ async fn a_failover_to_the_synchronous_standby_loses_nothing_and_turns_nothing_r
         }
     }
     cluster.all_live();
-    let figures = cluster.look_back(&primary.connect(&database).await.unwrap()).await;
+    let (figures, _) = cluster.look_back(&primary.connect(&database).await.unwrap()).await;
 
     println!(
         "{failovers} failovers in {:.0?}, 20 events taken at most {longest:.1?} after the promotion: {figures:?}",
@@ -88,6 +88,6 @@ async fn what_no_standby_has_written_down_is_not_acknowledged() {
 
     cluster.wait_until_ready().await;
     cluster.all_live();
-    let figures = cluster.look_back(&standby.connect(&database).await.unwrap()).await;
+    let (figures, _) = cluster.look_back(&standby.connect(&database).await.unwrap()).await;
     println!("a standby that was away: {figures:?}");
 }

@@ -40,7 +40,7 @@ async fn a_database_that_restarts_or_crashes_is_waited_for() {
     server = dead.start("");
     work_goes_on(&mut cluster).await;
 
-    let figures = cluster.look_back(&server.connect(&name).await.unwrap()).await;
+    let (figures, _) = cluster.look_back(&server.connect(&name).await.unwrap()).await;
     println!("a restart and a crash: {figures:?}");
 }
 
@@ -68,7 +68,7 @@ async fn connections_that_are_thrown_out_are_made_anew() {
     }
     work_goes_on(&mut cluster).await;
 
-    let figures = cluster.look_back(&own).await;
+    let (figures, _) = cluster.look_back(&own).await;
     println!("{thrown_out} connections thrown out: {figures:?}");
     assert!(thrown_out > 20 * NODES);
 }
@@ -100,7 +100,7 @@ async fn a_database_without_a_free_connection_is_waited_for() {
     drop(hogs);
     work_goes_on(&mut cluster).await;
 
-    let figures = cluster.look_back(&own).await;
+    let (figures, _) = cluster.look_back(&own).await;
     println!("{taken} of 40 connections taken by others: {figures:?}");
 }
 
@@ -119,7 +119,7 @@ async fn a_database_that_takes_no_writes_is_waited_for() {
     }
     work_goes_on(&mut cluster).await;
 
-    let figures = cluster.look_back(&server.connect(&name).await.unwrap()).await;
+    let (figures, _) = cluster.look_back(&server.connect(&name).await.unwrap()).await;
     println!("read-only twice: {figures:?}");
 }
 
@@ -147,7 +147,7 @@ async fn a_database_whose_disk_is_full_is_waited_for() {
     disk.make_room();
     work_goes_on(&mut cluster).await;
 
-    let figures = cluster.look_back(&server.connect("parksync").await.unwrap()).await;
+    let (figures, _) = cluster.look_back(&server.connect("parksync").await.unwrap()).await;
     println!("a full disk: {figures:?}");
     drop(server);
 }
