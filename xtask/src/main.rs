@@ -75,9 +75,9 @@ fn demo(arguments: Vec<String>) -> Result<ExitCode> {
 fn test(arguments: Vec<String>) -> Result<ExitCode> {
     packages::need("cc")?;
     // Foreign SDKs, which the tests install by name into `target/`; a server that nobody here wrote, for reloads under load;
-    // what runs the examples in seven languages; a browser that looks at the sandbox's page.
+    // what runs the examples in seven languages; a browser that looks at the sandbox's page; the database of several nodes.
     for program in [
-        "npm", "pip3", "nginx", "curl", "openssl", "php", "go", "javac", "chromium",
+        "npm", "pip3", "nginx", "curl", "openssl", "php", "go", "javac", "chromium", "postgres",
     ] {
         packages::need(program)?;
     }

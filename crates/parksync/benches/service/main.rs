@@ -12,8 +12,14 @@
 )]
 
 mod bare;
+#[expect(
+    dead_code,
+    reason = "servers that are stopped and killed are for tests of several nodes"
+)]
 #[path = "../../tests/support/pg.rs"]
 mod pg;
+#[path = "../../tests/support/port.rs"]
+mod port;
 mod postgres;
 mod process;
 mod stub;

@@ -29,7 +29,7 @@ use deadpool_postgres::{Object, Pool};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::book::Prepared;
 use super::moving::Checksum;
@@ -52,6 +52,8 @@ pub use schema::{Migrated, SCHEMA};
 const THREADS: usize = 2;
 /// Jobs that may wait for a writer. A sender beyond it is told to come back.
 const QUEUE: usize = 4096;
+/// Bindings under way at one time.
+const BINDS: usize = 4;
 /// How often a transaction is tried again that the database gave up for another one's sake.
 const TRIES: u32 = 5;
 
@@ -60,6 +62,8 @@ const TRIES: u32 = 5;
 pub struct PgStore {
     inner: Arc<Inner>,
     ingest: mpsc::Sender<ingest::Job>,
+    /// An import binds hundreds of plates at once: they wait here, for as long as it takes, and leave connections to others.
+    binds: Semaphore,
     /// Connections live on threads of their own, so that no signature keeps them waiting. `None` only while dropping.
     runtime: Option<Runtime>,
 }
@@ -129,12 +133,12 @@ macro_rules! transact {
                 let mut tries = 0;
                 loop {
                     let mut client = inner.client().await?;
-                    let result: Result<_, Failure> = async {
+                    let result: Result<_, Failure> = tx::in_time(async {
                         let $tx = Tx::begin(&mut client, &inner).await?;
                         let value = $step.await?;
                         $tx.commit(&inner).await?;
                         Ok(value)
-                    }
+                    })
                     .await;
                     match result {
                         Ok(value) => return Ok(value),
@@ -172,7 +176,7 @@ impl PgStore {
         });
         let (ingest, queue) = mpsc::channel(QUEUE);
         let checked = Arc::clone(&inner);
-        let ready = runtime.spawn(async move {
+        let ready = async move {
             let client = checked
                 .client()
                 .await
@@ -182,6 +186,10 @@ impl PgStore {
             schema::ensure_days(&client)
                 .await
                 .map_err(|failure| OpenError::away(failure.to_string()))
+        };
+        let ready = runtime.spawn(async move {
+            let in_time = tokio::time::timeout(connect::ANSWER, ready).await;
+            in_time.unwrap_or_else(|_| Err(OpenError::away(Failure::Silent.to_string())))
         });
         let ready = ready
             .await
@@ -195,6 +203,7 @@ impl PgStore {
         Ok(Self {
             inner,
             ingest,
+            binds: Semaphore::new(BINDS),
             runtime: Some(runtime),
         })
     }
@@ -311,6 +320,7 @@ impl Store for PgStore {
         sole: bool,
         now: Timestamp,
     ) -> Result<Bound, StoreError> {
+        let _turn = self.binds.acquire().await.map_err(|_| StoreError::Closed)?;
         transact!(self, "bind plates", |tx| members::bind(
             &tx, &member, &plates, sole, now
         ))

@@ -32,12 +32,21 @@ const IN_DOUBT: usize = 64;
 
 /// Figures of a run that kept its promises.
 #[derive(Debug)]
-#[expect(dead_code, reason = "printed for people")]
 pub(crate) struct Figures {
     pub(crate) acknowledged: usize,
     pub(crate) unanswered_posts: usize,
     pub(crate) repeats_after_a_gap: usize,
     pub(crate) repeats_after_a_lost_answer: usize,
+}
+
+impl Figures {
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.acknowledged
+    }
+
+    pub(crate) fn repeats(&self) -> usize {
+        self.repeats_after_a_gap + self.repeats_after_a_lost_answer
+    }
 }
 
 /// Waits until everything acknowledged arrived, then compares: nothing lost, nothing turned round, and each repeat has its reason.

@@ -11,10 +11,14 @@
     reason = "tests fail by panicking, measure, start tasks, and print what they saw"
 )]
 
+#[expect(dead_code, reason = "the other half is for several nodes")]
 mod app;
+#[expect(dead_code, reason = "the other half is for several nodes")]
 mod audit;
 mod cuts;
 mod disk;
 mod kills;
 mod mount;
+#[path = "../support/port.rs"]
+mod port;
 mod senders;

@@ -18,6 +18,8 @@ const SENDERS: u32 = 6;
 const CARS_PER_SENDER: u32 = 40;
 /// Acknowledged and not delivered yet, about. Beyond it gates wait, so that kills meet deliveries and not a backlog.
 const BACKLOG: usize = 400;
+/// The same for several nodes: lanes of a dead one wait for the end of their claims, the others must have work meanwhile.
+const BACKLOG_OF_NODES: usize = 4000;
 /// How long ago the first car came. Each car moves on by a second at least, and never into the future.
 const HEAD_START_S: i64 = 300;
 
@@ -50,6 +52,7 @@ pub(crate) struct Senders {
 
 impl Senders {
     pub(crate) fn start(mall: &Mall) -> Self {
+        let most = if mall.nodes() == 1 { BACKLOG } else { BACKLOG_OF_NODES };
         let (done, book) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let start = Timestamp::now().as_second() - HEAD_START_S;
         let work = (0..SENDERS).map(|number| {
@@ -58,6 +61,7 @@ impl Senders {
                 http: mall.http.clone(),
                 key: mall.gate_key.clone(),
                 ledger: mall.sandbox.ledger(),
+                most,
                 done: Arc::clone(&done),
                 book: Arc::clone(&book),
             };
@@ -102,6 +106,8 @@ struct Sender {
     http: Http,
     key: String,
     ledger: Ledger,
+    /// How many may be acknowledged and not delivered.
+    most: usize,
     done: Arc<AtomicBool>,
     book: Arc<Mutex<Book>>,
 }
@@ -118,7 +124,7 @@ impl Sender {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             for car in 0..CARS_PER_SENDER {
-                while self.backlog() > BACKLOG && !self.is_done() {
+                while self.backlog() > self.most && !self.is_done() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 if self.is_done() {

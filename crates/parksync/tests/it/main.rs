@@ -14,7 +14,13 @@ mod intake;
 mod kill;
 mod members;
 mod operator;
+#[expect(
+    dead_code,
+    reason = "servers that are stopped and killed are for tests of several nodes"
+)]
 #[path = "../support/pg.rs"]
 mod pg;
+#[path = "../support/port.rs"]
+mod port;
 mod postgres;
 mod rehearse;

@@ -1,7 +1,6 @@
 //! A PostgreSQL of the tests' own: started from Debian's package on a free port, as a user that is not root, gone with the test process.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -11,13 +10,16 @@ use std::time::{Duration, Instant};
 
 use parksync::store::postgres::Address;
 
+use crate::port;
+
 /// A running server. It ends, and its files go, when this is dropped, or when the test process ends in whatever way: it hangs on a
 /// pipe.
 pub(crate) struct Server {
-    folder: PathBuf,
-    port: u16,
-    _shell: Child,
-    _pipe: ChildStdin,
+    pub(crate) folder: PathBuf,
+    pub(crate) port: u16,
+    pub(crate) shell: Child,
+    /// A line on it: stop, and keep the files. Its end: the files go, too.
+    pub(crate) pipe: ChildStdin,
 }
 
 /// The server that all tests of a process share. It starts with the first test that asks.
@@ -26,7 +28,7 @@ pub(crate) fn shared() -> &'static Server {
     SERVER.get_or_init(|| {
         let folder = tempfile::tempdir_in(home()).unwrap().keep();
         Server::init(&folder);
-        Server::start(&folder, free_port(), "")
+        Server::start(&folder, port::free(), "")
     })
 }
 
@@ -34,10 +36,6 @@ pub(crate) fn shared() -> &'static Server {
 fn home() -> &'static Path {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { memory } else { Path::new("/tmp") }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Where Debian's package keeps the programs, newest version last.
@@ -55,7 +53,7 @@ fn programs() -> PathBuf {
 }
 
 /// A program of PostgreSQL's, which refuses to run as root.
-fn program(name: &str) -> Command {
+pub(crate) fn program(name: &str) -> Command {
     let path = programs().join(name);
     if !rustix::process::geteuid().is_root() {
         return Command::new(path);
@@ -68,7 +66,7 @@ fn program(name: &str) -> Command {
 }
 
 /// Hands a folder to the user that the server runs as.
-fn hand_over(folder: &Path) {
+pub(crate) fn hand_over(folder: &Path) {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -103,7 +101,7 @@ impl Server {
     pub(crate) fn durable(folder: &Path) -> Self {
         // The folders above belong to whoever runs the tests.
         Self::init(folder);
-        Self::start(folder, free_port(), "-c shared_buffers=1GB -c max_wal_size=8GB")
+        Self::start(folder, port::free(), "-c shared_buffers=1GB -c max_wal_size=8GB")
     }
 
     /// Starts a server on its files. `more`: further settings, as for the command line of `postgres`.
@@ -116,7 +114,7 @@ impl Server {
         let data = folder.join("data");
         let command = format!(
             "{} -D {} -p {port} -k {} -h 127.0.0.1 -c max_connections=60 -c max_locks_per_transaction=256 {more} 2>{} & \
-             cat; kill -INT $!; wait; rm -rf {}",
+             read -r keep; kill -INT $!; wait; [ \"$keep\" ] || rm -rf {}",
             words.join(" "),
             data.display(),
             data.display(),
@@ -134,8 +132,8 @@ impl Server {
         let server = Self {
             folder: folder.to_owned(),
             port,
-            _shell: shell,
-            _pipe: pipe,
+            shell,
+            pipe,
         };
         server.wait_until_ready();
         server
@@ -143,7 +141,7 @@ impl Server {
 
     fn wait_until_ready(&self) {
         let began = Instant::now();
-        while !self.try_sql("postgres", "SELECT 1") {
+        while !self.psql("postgres", "SELECT 1").status.success() {
             let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(
                 began.elapsed() < Duration::from_secs(60),
@@ -172,10 +170,6 @@ impl Server {
             .args(["-d", database, "-c", sql])
             .output()
             .unwrap()
-    }
-
-    fn try_sql(&self, database: &str, sql: &str) -> bool {
-        self.psql(database, sql).status.success()
     }
 
     /// Runs SQL and returns what it prints.

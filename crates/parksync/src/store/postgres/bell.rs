@@ -12,9 +12,9 @@ use tokio_postgres::AsyncMessage;
 use tracing::debug;
 
 use super::Inner;
-use super::connect::Address;
+use super::connect::{ANSWER, Address};
 
-const CHANNEL: &str = "parksync_due";
+pub(super) const CHANNEL: &str = "parksync_due";
 /// Commits within this time are told together.
 const GATHER: Duration = Duration::from_millis(10);
 /// How long it rests after the connection broke.
@@ -33,7 +33,10 @@ pub(super) fn start(runtime: &Runtime, inner: &Arc<Inner>, address: &Address) {
 }
 
 async fn listen(inner: &Inner, address: &Address) -> Result<(), tokio_postgres::Error> {
-    let (client, mut driver) = address.connect().await?;
+    let Ok(connected) = tokio::time::timeout(ANSWER, address.connect()).await else {
+        return Ok(());
+    };
+    let (client, mut driver) = connected?;
     let hear = async {
         loop {
             match std::future::poll_fn(|cx| driver.poll_message(cx)).await {

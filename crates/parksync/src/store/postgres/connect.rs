@@ -18,12 +18,16 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 const CONNECTIONS: usize = 8;
 /// A connection that takes longer has failed.
 const CONNECT: Duration = Duration::from_secs(3);
+/// How long a transaction may take. The server's own limits end before it does, but none of them ends a COMMIT that waits for a
+/// synchronous standby, and a server that is frozen has none: then the connection is given up, and whether it was written is not known.
+pub(super) const ANSWER: Duration = Duration::from_secs(20);
 /// How long a verb waits for a free connection.
 const WAIT: Duration = Duration::from_secs(5);
 /// What every connection is set to. The statements here are look-ups by key in tables that fill and empty within seconds, so that
 /// statistics are always wrong: the planner is told to use the keys. A node that freezes inside a transaction must not keep its locks.
 const OPTIONS: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off \
-                       -c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=5s";
+                       -c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=5s \
+                       -c client_connection_check_interval=2s";
 
 /// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +128,7 @@ impl Address {
         Ok(Self { config, tls })
     }
 
-    /// One connection outside of the pool, with the task that drives it.
+    /// One connection outside of the pool, with the task that drives it. May take for ever with a server that accepts and is silent.
     pub(super) async fn connect(&self) -> Result<(tokio_postgres::Client, Driver), tokio_postgres::Error> {
         match &self.tls {
             None => {

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::lanes;
-use super::tx::{Args, Failure, Tx, direction, maybe_timestamp, millis, tag, timestamp};
+use super::tx::{self, Args, Failure, Tx, direction, maybe_timestamp, millis, tag, timestamp};
 use super::{Inner, QUEUE};
 use crate::domain::gate::TimeSource;
 use crate::domain::presence::{Arrival, At};
@@ -108,7 +108,7 @@ async fn commit(inner: &Inner, group: &[Job]) -> Result<Vec<Vec<Recorded>>, Fail
     let mut tries = 0;
     loop {
         let mut client = inner.client().await?;
-        let result = commit_once(inner, &mut client, group).await;
+        let result = tx::in_time(commit_once(inner, &mut client, group)).await;
         match result {
             Err(failure) if inner.again(&failure, Some(client), &mut tries).await => {}
             result => return result,

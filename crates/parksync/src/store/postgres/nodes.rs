@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::bell;
 use super::tx::{Failure, Tx, maybe_timestamp, millis, timestamp};
 use crate::limits;
 use crate::store::{Beat, Counter, MerchantNews, MerchantState, Node, NodeCard, NodeId, Pace, Pulse};
@@ -87,7 +88,8 @@ pub(super) async fn leave(tx: &Tx<'_>, node: NodeId) -> Result<(), Failure> {
         .await?;
     tx.execute("DELETE FROM node WHERE id = $1", &[&node.0]).await?;
     if !freed.is_empty() {
-        tx.wake();
+        // In the transaction itself, unlike everywhere else: this process may end before its bell has rung.
+        tx.execute("SELECT pg_notify($1, '')", &[&bell::CHANNEL]).await?;
     }
     Ok(())
 }

@@ -43,9 +43,7 @@ pub(super) async fn migrate(address: &Address) -> Result<Migrated, OpenError> {
     let away = |error: tokio_postgres::Error| OpenError::away(Failure::from(error).to_string());
     let (mut client, mut driver) = address.connect().await.map_err(away)?;
     let work = async {
-        client
-            .batch_execute("SET statement_timeout = 0; SET lock_timeout = '10s'")
-            .await?;
+        client.batch_execute("SET lock_timeout = '10s'").await?;
         client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
         client
             .batch_execute(

@@ -10,6 +10,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::Inner;
+use super::connect::ANSWER;
 use crate::domain::gate::Direction;
 use crate::store::StoreError;
 use crate::store::book::{self, Counts};
@@ -123,6 +124,13 @@ pub(super) enum Failure {
     Vault(#[from] VaultError),
     #[error("a stored row is damaged: {0}")]
     Damaged(&'static str),
+    #[error("the database did not answer within {} s; whether it was written is not known", ANSWER.as_secs())]
+    Silent,
+}
+
+/// Waits for a transaction, within bounds.
+pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(ANSWER, work).await.unwrap_or(Err(Failure::Silent))
 }
 
 /// What the server said. The error itself says only "db error"; the arguments of a statement never come into it.
@@ -148,7 +156,7 @@ impl Failure {
         match self {
             Self::Database(error) => error.code(),
             Self::Pool(PoolError::Backend(error)) => error.code(),
-            Self::Pool(_) | Self::Vault(_) | Self::Damaged(_) => None,
+            Self::Pool(_) | Self::Vault(_) | Self::Damaged(_) | Self::Silent => None,
         }
     }
 
@@ -182,6 +190,7 @@ impl Failure {
                         )
                     )
             }
+            Self::Silent => true,
             Self::Pool(_) | Self::Vault(_) | Self::Damaged(_) => false,
         }
     }
