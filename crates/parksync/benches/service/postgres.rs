@@ -24,7 +24,7 @@ const ROUNDS: usize = 3;
 
 pub(crate) async fn all() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
-    let server = Server::durable(&folder);
+    let server = Server::roomy(&folder);
     intake(&server).await;
     claims(&server).await;
     nodes(&server).await;

@@ -87,7 +87,7 @@ impl Bench {
     /// … that answers after a while.
     pub(crate) fn call_a_slow_stub(&mut self, after: Duration) -> Stub {
         let known = self.sandbox.merchant();
-        let stub = Stub::start_slow(&known.public_key_id, after);
+        let stub = Stub::start(&known.public_key_id, after);
         let settings: Vec<_> = std::fs::read_to_string(&self.written.config)
             .unwrap()
             .lines()

@@ -36,12 +36,8 @@ struct Counted {
 
 impl Stub {
     /// `public_key_id`: the name under which the service knows the key of [`Stub::public_key_pem`].
-    pub(crate) fn start(public_key_id: &str) -> Self {
-        Self::start_slow(public_key_id, Duration::ZERO)
-    }
-
-    /// One that answers after a while.
-    pub(crate) fn start_slow(public_key_id: &str, after: Duration) -> Self {
+    /// It answers `after` a while.
+    pub(crate) fn start(public_key_id: &str, after: Duration) -> Self {
         let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
         let der: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
         let public_key_pem = pem("PUBLIC KEY", der.as_ref());

@@ -98,7 +98,7 @@ impl Server {
     }
 
     /// A new server on a disk that keeps what it has synced, with room for a benchmark.
-    pub(crate) fn durable(folder: &Path) -> Self {
+    pub(crate) fn roomy(folder: &Path) -> Self {
         // The folders above belong to whoever runs the tests.
         Self::init(folder);
         Self::start(folder, port::free(), "-c shared_buffers=1GB -c max_wal_size=8GB")
