@@ -789,15 +789,27 @@ async fn a_refusal_after_a_lost_try_does_not_bring_back_what_was_told_before() {
         let dead = Verdict::Dead {
             reason: "400".to_owned(),
         };
-        store.settle(vec![settled(lease, refused, dead)]).await.unwrap();
+        store
+            .settle(vec![settled(lease, refused.clone(), dead.clone())])
+            .await
+            .unwrap();
         // The lost try did arrive, and says so late.
         store.settle(vec![delivered(lost)]).await.unwrap();
 
-        let again = claim(&*store, at(9999), 1).await.unwrap();
-        assert!(
-            again.iter().all(|lease| lease.head.state == Direction::Out),
+        let again = claim(&*store, at(9999), 1).await.unwrap().remove(0);
+        assert_eq!(
+            again.head.state,
+            Direction::Out,
             "an entry was told again behind the exit"
         );
+
+        // Nor does a refusal of what is told once more.
+        store.settle(vec![settled(again, refused, dead)]).await.unwrap();
+        let older = GateEvent {
+            received_at: at(510),
+            ..event(1, Direction::In, 300)
+        };
+        assert_eq!(record(&*store, older).await, Recorded::History);
     })
     .await;
 }

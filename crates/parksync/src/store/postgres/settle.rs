@@ -140,8 +140,9 @@ async fn kill(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
             )
             .await?;
         tx.leave_waiting(&head.member.circle, "dead", usize::try_from(rows).unwrap_or(0));
-        // A first try that was refused never became news: what was told before stands.
-        if head.tries == 0 && !matches!(one.outcome, Outcome::Unknown { .. }) {
+        // A first try that was refused never became news: what was told before stands. What is told once more may be with WeChat Pay.
+        let news = "SELECT FROM message WHERE id = $1 AND cause NOT IN ('reassertion', 'replay')";
+        if head.tries == 0 && !matches!(one.outcome, Outcome::Unknown { .. }) && tx.exists(news, &[&head.id]).await? {
             untell(tx, *lane, head).await?;
         }
     }

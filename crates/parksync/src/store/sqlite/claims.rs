@@ -359,7 +359,7 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
             let waited = finish(tx, head.id, "dead", Some(reason), now)?;
             tx.leave_waiting(circle, "dead", waited);
             // A first try that was refused never became news: what was told before stands.
-            if head.tries == 0 && !matches!(one.outcome, Outcome::Unknown { .. }) {
+            if head.tries == 0 && !matches!(one.outcome, Outcome::Unknown { .. }) && is_news(tx, head.id)? {
                 untell(tx, *lane, head)?;
             }
         }
@@ -471,6 +471,14 @@ fn tell_again(tx: &Tx<'_>, lane: i64, of: &Delivery, now: Timestamp) -> Result<(
         cause: Cause::Reassertion,
     };
     queue(tx, circle, lane, &message, now, now)
+}
+
+/// Whether a message tells something for the first time. What is told once more may be with WeChat Pay already.
+fn is_news(tx: &Tx<'_>, id: i64) -> Result<bool, Failure> {
+    Ok(tx
+        .db
+        .prepare_cached("SELECT 1 FROM delivery WHERE id = ?1 AND cause NOT IN ('reassertion', 'replay')")?
+        .exists([id])?)
 }
 
 /// Forgets a state that WeChat Pay certainly does not hold.
