@@ -321,6 +321,17 @@ impl WeChat {
             return;
         }
         lane.unknown = matches!(outcome, Outcome::Unknown { .. }).then_some((delivery.id, delivery.enqueued_at));
+        if let Outcome::Refused {
+            retry_after: Some(wait),
+            ..
+        } = outcome
+            && self.is_shared
+        {
+            // Only what its caller lived to hear can be known to the others.
+            let mut mood = self.mood.lock().unwrap();
+            mood.shut_until = Some(now + *wait);
+            mood.shut_from = Some(now + EVERYBODY_HEARS);
+        }
         let counts = match outcome {
             Outcome::Unknown { .. } | Outcome::NotSent { .. } => true,
             Outcome::Refused {
@@ -404,9 +415,9 @@ impl WeChat {
             0 => refused(500, "SYSTEM_ERROR", "系统异常，请稍后重试", None),
             1 => {
                 let wait = Duration::from_secs(1 + self.dice.lock().unwrap().below(20));
-                let mut mood = self.mood.lock().unwrap();
-                mood.shut_until = Some(now + wait);
-                mood.shut_from = self.is_shared.then(|| now + EVERYBODY_HEARS);
+                if !self.is_shared {
+                    self.mood.lock().unwrap().shut_until = Some(now + wait);
+                }
                 refused(429, "RATELIMIT_EXCEEDED", "", Some(wait))
             }
             2 => Outcome::NotSent {
