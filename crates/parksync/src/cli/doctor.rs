@@ -147,6 +147,10 @@ fn told(replication: &Replication) -> Finding {
         Replication::Off { setting } => Finding::Beware(format!(
             "synchronous_commit is {setting}: what was acknowledged may be lost when the server dies; set it to on"
         )),
+        Replication::Hidden => Finding::Beware(
+            "this role may not see the standbys: GRANT pg_read_all_stats TO it, as an administrator of the server"
+                .to_owned(),
+        ),
         Replication::None => {
             Finding::Beware("no standby: what was acknowledged lasts as long as this one disk".to_owned())
         }

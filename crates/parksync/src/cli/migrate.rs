@@ -27,7 +27,10 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
             "the database went from schema {} to {}",
             migrated.from, migrated.to
         )?;
-        eprintln!("nodes of the version before may go on beside this one; restart them one after the other");
+        // An empty database had no nodes.
+        if migrated.from > 0 {
+            eprintln!("nodes of the version before may go on beside this one; restart them one after the other");
+        }
     }
     Ok(Exit::Done)
 }

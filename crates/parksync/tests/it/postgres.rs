@@ -141,8 +141,10 @@ async fn an_installation_moves_over_and_goes_on_where_it_was() {
     let path = folder.path().join("parksync.db");
     let source = open(&path).unwrap();
     fill(&source).await;
+    // As the command does it: the lock of `serve`, which gives back what a dead process had claimed.
+    let lock = source.serve(&path).await.unwrap();
     let before = picture(&source).await;
-    drop(source);
+    drop((lock, source));
     let address = pg::shared().address();
     PgStore::migrate(&address).await.unwrap();
     let target = PgStore::open(&address, vault()).await.unwrap();

@@ -47,10 +47,10 @@ pub(super) async fn carry_in(tx: &Tx<'_>, table: &'static str, rows: &Value, don
     } else {
         ""
     };
-    // Not `NULL::{table}`: a circle is a shape, too.
+    // The type of a row is taken from the table itself: by its name, `circle` would be a figure of geometry.
     let sql = format!(
         "INSERT INTO {table} {identity}
-         SELECT * FROM jsonb_populate_recordset((SELECT t FROM {table} t WHERE false), $1::text::jsonb) ON CONFLICT DO NOTHING"
+         SELECT * FROM jsonb_populate_recordset((SELECT t FROM {table} t LIMIT 0), $1::text::jsonb) ON CONFLICT DO NOTHING"
     );
     tx.execute(&sql, &[&rows.to_string()]).await?;
     tx.execute(

@@ -202,6 +202,8 @@ pub enum Replication {
     },
     /// There is no standby.
     None,
+    /// Our role may not see what the standbys do.
+    Hidden,
 }
 
 /// What the server says of its standbys, and its time.
@@ -209,7 +211,7 @@ pub(super) async fn replication(tx: &Tx<'_>) -> Result<(Replication, Timestamp),
     let row = tx
         .row(
             "SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names') <> '',
-                    count(*), count(*) FILTER (WHERE sync_state IN ('sync', 'quorum'))
+                    count(*), count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')), count(*) FILTER (WHERE state IS NULL)
              FROM pg_stat_replication",
             &[],
         )
@@ -217,10 +219,14 @@ pub(super) async fn replication(tx: &Tx<'_>) -> Result<(Replication, Timestamp),
         .ok_or(Failure::Damaged("the server does not say how it replicates"))?;
     let setting: String = row.try_get(0)?;
     let (asked, standbys, synchronous): (bool, i64, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+    // Without pg_read_all_stats the rows of others are there, and empty.
+    let hidden: i64 = row.try_get(4)?;
     let replication = if setting == "off" || (setting == "local" && asked) {
         Replication::Off { setting }
     } else if asked && synchronous > 0 {
         Replication::Synchronous { standbys: synchronous }
+    } else if asked && hidden > 0 {
+        Replication::Hidden
     } else if asked {
         Replication::Waiting
     } else if standbys > 0 {
