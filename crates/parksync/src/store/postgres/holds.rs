@@ -2,7 +2,7 @@
 //!
 //! Holds are few and short. Whoever changes them, or decides by them, does so alone: one lock for all of them, after the lanes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -19,9 +19,12 @@ pub(super) async fn lock(tx: &Tx<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether anything pauses. Most of the time nothing does.
-pub(super) async fn any(tx: &Tx<'_>) -> Result<bool, Failure> {
-    tx.exists("SELECT FROM hold LIMIT 1", &[]).await
+/// What pauses, by scope and name. Most of the time nothing does.
+pub(super) async fn names(tx: &Tx<'_>) -> Result<HashSet<(&'static str, String)>, Failure> {
+    let rows = tx.rows("SELECT scope, name FROM hold", &[]).await?;
+    rows.iter()
+        .map(|row| Ok((scope_word(scope(row.try_get(0)?)), row.try_get(1)?)))
+        .collect()
 }
 
 /// Pauses a circle or merchant after a refusal of its set-up, or puts the next probe off when it pauses already.

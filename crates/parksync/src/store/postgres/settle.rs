@@ -199,12 +199,19 @@ pub(super) const REPEAT: &str =
 
 /// What the outcomes mean for what pauses.
 async fn judge_holds(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
-    let refused = valid.iter().any(|one| matches!(one.verdict, Verdict::Hold { .. }));
-    if !refused && !holds::any(tx).await? {
+    let held = holds::names(tx).await?;
+    let concerns = |one: &&Settled| {
+        let (circle, merchant) = (&one.lease.head.member.circle, &one.lease.merchant);
+        matches!(one.verdict, Verdict::Hold { .. })
+            || held.contains(&("circle", circle.clone()))
+            || held.contains(&("merchant", merchant.clone()))
+    };
+    let concerned: Vec<&Settled> = valid.iter().copied().filter(concerns).collect();
+    if concerned.is_empty() {
         return Ok(());
     }
     holds::lock(tx).await?;
-    for one in valid {
+    for one in concerned {
         let (circle, merchant) = (&one.lease.head.member.circle, &one.lease.merchant);
         if let Verdict::Hold { scope, reason } = &one.verdict {
             let name = match scope {
