@@ -15,16 +15,21 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::delivery::{Delivery, Outcome, Scope, Verdict};
-use crate::domain::gate::Read;
+use crate::domain::gate::{Read, TimeSource};
 use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
-use crate::domain::presence::Policy;
+use crate::domain::presence::{At, Policy};
 use crate::limits;
 
 pub use views::{Entry, OutboxFilter, Replay, Status, Traced, TracedEvent, TracedVisit, Try};
 
 /// Members that one car can stand for. A family has a few; more is a mistake in the member system.
 pub const MEMBERS_PER_PLATE: u32 = 10;
+
+/// A car that entered longer ago than this is not told at a late bind: nobody knows whether it is still there.
+const LATE_BIND: SignedDuration = SignedDuration::from_hours(24);
+/// How long after a probe without an answer the next one goes.
+const PROBE_AGAIN_MS: i64 = 15_000;
 
 /// One thing a sender told us, ready to be written down.
 #[derive(Clone, Debug)]
@@ -301,6 +306,29 @@ pub struct Amend {
     pub received_at: Timestamp,
     /// The settings of the lot.
     pub policy: Policy,
+}
+
+impl Amend {
+    /// The event of the right plate, in place of one that was read at a gate with a wrong one.
+    fn corrected(&self, plate: &Plate, gate: Option<String>, crossing: At) -> GateEvent {
+        GateEvent {
+            circle: self.circle.clone(),
+            lot: self.lot.clone(),
+            gate,
+            read: Read {
+                plate: plate.clone(),
+                state: crossing.state,
+                at: crossing.at,
+                time_source: TimeSource::Sender,
+                record_id: Some(self.record_id.clone()),
+                device: None,
+                replayed: false,
+            },
+            // The car crossed when it was read, and the right plate is news now: its age is not the sender's delay.
+            received_at: self.received_at.min(crossing.at + self.policy.backdated_after),
+            policy: self.policy,
+        }
+    }
 }
 
 /// What became of an [`Amend`].

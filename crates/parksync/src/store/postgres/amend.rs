@@ -6,12 +6,12 @@ use super::ingest;
 use super::lanes::{self, Cause, NewRow};
 use super::settle::told;
 use super::tx::{Failure, Tx, direction, millis, tag, timestamp};
-use crate::domain::gate::{Direction, Read, TimeSource};
+use crate::domain::gate::Direction;
 use crate::domain::plate::Plate;
 use crate::domain::presence::{At, Undo, undo};
 use crate::store::book::{self, Prepared};
 use crate::store::vault::Tag;
-use crate::store::{Amend, Amended, GateEvent, Recorded};
+use crate::store::{Amend, Amended, Recorded};
 
 /// An event that turned out wrong.
 struct Wrong {
@@ -83,23 +83,7 @@ async fn amend_event(tx: &Tx<'_>, amend: &Amend, wrong: &Wrong) -> Result<Amende
     let Some(plate) = &amend.plate else {
         return Ok(Amended::Cancelled);
     };
-    let event = GateEvent {
-        circle: amend.circle.clone(),
-        lot: amend.lot.clone(),
-        gate: wrong.gate.clone(),
-        read: Read {
-            plate: plate.clone(),
-            state: wrong.crossing.state,
-            at: wrong.crossing.at,
-            time_source: TimeSource::Sender,
-            record_id: Some(amend.record_id.clone()),
-            device: None,
-            replayed: false,
-        },
-        // The car crossed when it was read, and the right plate is news now: its age is not the sender's delay.
-        received_at: amend.received_at.min(wrong.crossing.at + amend.policy.backdated_after),
-        policy: amend.policy,
-    };
+    let event = amend.corrected(plate, wrong.gate.clone(), wrong.crossing);
     let event = Prepared::new(tx.vault, event);
     let recorded = ingest::record(tx, &[&event]).await?.pop();
     Ok(Amended::Corrected(recorded.unwrap_or(Recorded::Duplicate)))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::lanes::{self, Cause, NewRow};
 use super::tx::{Failure, Tx, maybe_timestamp, millis};
@@ -10,10 +10,7 @@ use crate::domain::gate::Direction;
 use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
 use crate::store::vault::Tag;
-use crate::store::{Bound, MEMBERS_PER_PLATE, Member, Unbound};
-
-/// A car that entered longer ago than this is not told at a late bind: nobody knows whether it is still there.
-const LATE_BIND: SignedDuration = SignedDuration::from_hours(24);
+use crate::store::{Bound, LATE_BIND, MEMBERS_PER_PLATE, Member, Unbound};
 
 pub(super) async fn bind(
     tx: &Tx<'_>,

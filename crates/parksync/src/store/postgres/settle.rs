@@ -10,10 +10,7 @@ use super::{holds, members};
 use crate::domain::delivery::{Answer, Delivery, Outcome, Scope, Verdict};
 use crate::domain::presence::At;
 use crate::store::vault::Tag;
-use crate::store::{Lease, Settled};
-
-/// How long after a probe without an answer the next one goes.
-const PROBE_AGAIN_MS: i64 = 15_000;
+use crate::store::{Lease, PROBE_AGAIN_MS, Settled};
 
 /// A lane, as the settle finds it.
 struct Lane {

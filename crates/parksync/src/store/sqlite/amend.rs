@@ -4,12 +4,12 @@ use jiff::Timestamp;
 
 use super::lanes::{self, Cause, Message};
 use super::{Failure, Tx, direction, millis, record, timestamp};
-use crate::domain::gate::{Direction, Read};
+use crate::domain::gate::Direction;
 use crate::domain::plate::Plate;
 use crate::domain::presence::{At, Undo, undo};
 use crate::store::book::{self, Prepared};
 use crate::store::vault::Tag;
-use crate::store::{Amend, Amended, GateEvent};
+use crate::store::{Amend, Amended};
 
 /// An event that turned out wrong.
 struct Wrong {
@@ -55,23 +55,7 @@ fn amend_event(tx: &Tx<'_>, amend: &Amend, wrong: &Wrong) -> Result<Amended, Fai
     let Some(plate) = &amend.plate else {
         return Ok(Amended::Cancelled);
     };
-    let event = GateEvent {
-        circle: amend.circle.clone(),
-        lot: amend.lot.clone(),
-        gate: wrong.gate.clone(),
-        read: Read {
-            plate: plate.clone(),
-            state: wrong.crossing.state,
-            at: wrong.crossing.at,
-            time_source: crate::domain::gate::TimeSource::Sender,
-            record_id: Some(amend.record_id.clone()),
-            device: None,
-            replayed: false,
-        },
-        // The car crossed when it was read, and the right plate is news now: its age is not the sender's delay.
-        received_at: amend.received_at.min(wrong.crossing.at + amend.policy.backdated_after),
-        policy: amend.policy,
-    };
+    let event = amend.corrected(plate, wrong.gate.clone(), wrong.crossing);
     Ok(Amended::Corrected(record::record(tx, &Prepared::new(tx.vault, event))?))
 }
 

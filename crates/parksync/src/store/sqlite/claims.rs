@@ -10,10 +10,7 @@ use crate::domain::delivery::{Delivery, Outcome, Scope, Verdict};
 use crate::domain::member::MemberKey;
 use crate::sabotage::{self, Sabotage};
 use crate::store::vault::Tag;
-use crate::store::{ClaimRequest, Lease, Settled};
-
-/// How long after a probe without an answer the next one goes.
-const PROBE_AGAIN_MS: i64 = 15_000;
+use crate::store::{ClaimRequest, Lease, PROBE_AGAIN_MS, Settled};
 
 /// Makes circles known, with the merchants that sign for them.
 pub(super) fn set_circles(tx: &Tx<'_>, circles: &[(String, String)]) -> Result<(), Failure> {

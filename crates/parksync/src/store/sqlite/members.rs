@@ -1,6 +1,6 @@
 //! Members and their plates, inside a transaction.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::lanes::{self, Cause, Message};
@@ -10,10 +10,7 @@ use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
 use crate::sabotage::{self, Sabotage};
 use crate::store::vault::{Tag, Vault};
-use crate::store::{Bound, MEMBERS_PER_PLATE, Member, Unbound};
-
-/// A car that entered longer ago than this is not told at a late bind: nobody knows whether it is still there.
-const LATE_BIND: SignedDuration = SignedDuration::from_hours(24);
+use crate::store::{Bound, LATE_BIND, MEMBERS_PER_PLATE, Member, Unbound};
 
 pub(super) fn bind(
     tx: &Tx<'_>,
