@@ -2,30 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the file that reads time")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::domain::lease::Look;
-
-/// Measures how long something takes, in real time.
-#[derive(Clone, Copy, Debug)]
-pub struct Stopwatch(Instant);
-
-impl Stopwatch {
-    /// Starts now.
-    #[must_use]
-    pub fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    /// Milliseconds since the start.
-    #[must_use]
-    pub fn millis(self) -> i64 {
-        i64::try_from(self.0.elapsed().as_millis()).unwrap_or(i64::MAX)
-    }
-}
 
 /// Tells the time of the service: the system's, or one that a rehearsal moves by hand.
 ///

@@ -51,7 +51,7 @@ pub const NODE_WATCH: Duration = Duration::from_millis(2_200);
 /// How long the worker rests at most before it looks at the store again: the command line may have written.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a stop tries to write down what the last calls came to.
-pub const SETTLE_AT_STOP_MS: i64 = 10_000;
+pub const SETTLE_AT_STOP: Duration = Duration::from_secs(10);
 /// What a sender is told to wait when the store cannot take its message.
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
 

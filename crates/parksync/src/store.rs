@@ -28,6 +28,9 @@ pub const MEMBERS_PER_PLATE: u32 = 10;
 
 /// A car that entered longer ago than this is not told at a late bind: nobody knows whether it is still there.
 const LATE_BIND: SignedDuration = SignedDuration::from_hours(24);
+/// How long a call whose claim was lost may still be on its way after its node stopped waiting for it: a deadline, and as much again
+/// and more for nodes whose clocks differ.
+const LATE_CALL: SignedDuration = SignedDuration::from_secs(30);
 /// How long after a probe without an answer the next one goes.
 const PROBE_AGAIN_MS: i64 = 15_000;
 
@@ -392,6 +395,26 @@ pub struct Settled {
     pub outcome: Outcome,
     /// What follows from it.
     pub verdict: Verdict,
+}
+
+impl Settled {
+    /// When it was over, by the clock of its node.
+    fn ended_at(&self) -> Timestamp {
+        self.began_at + SignedDuration::from_millis(self.took_ms)
+    }
+
+    /// From when on nothing of it can arrive at WeChat Pay any more. `None` if nothing of it ever did.
+    fn silent_from(&self) -> Option<Timestamp> {
+        match self.outcome {
+            Outcome::Accepted { .. } => Some(self.ended_at()),
+            Outcome::Unknown { .. } => Some(self.ended_at() + LATE_CALL),
+            Outcome::Refused { .. }
+            | Outcome::NotSent { .. }
+            | Outcome::Unbuildable { .. }
+            | Outcome::Expired
+            | Outcome::Unclaimed { .. } => None,
+        }
+    }
 }
 
 /// One counter: what, of which lot or circle, why, how many.

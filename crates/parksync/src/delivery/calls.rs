@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::worker::Worker;
-use crate::clock::Stopwatch;
 use crate::domain::delivery::{Delivery, Outcome};
+use crate::sabotage::{self, Sabotage};
 use crate::store::Lease;
 
 /// One try that is over.
@@ -36,11 +36,14 @@ impl Calls {
     pub(super) fn start(&mut self, worker: &Arc<Worker>, lease: Lease, asked_at: Duration) {
         let (worker, head) = (Arc::clone(worker), lease.head.clone());
         let began_at = worker.clock.now();
-        worker.node.rates.take(&lease.merchant);
+        let merchant = lease.merchant.clone();
+        worker.node.rates.take(&merchant);
         let task = self.tasks.spawn(async move {
-            let began = Stopwatch::start();
+            let began = worker.clock.look().steady;
             let outcome = attempt(&worker, &head, began_at, asked_at).await;
-            (began.millis(), outcome)
+            slow_down(&worker, &merchant, &outcome);
+            let took = worker.clock.look().steady.saturating_sub(began);
+            (i64::try_from(took.as_millis()).unwrap_or(i64::MAX), outcome)
         });
         self.leases.insert(task.id(), (lease, began_at));
     }
@@ -67,6 +70,19 @@ impl Calls {
             took_ms,
             outcome,
         })
+    }
+}
+
+/// A throttle counts from the moment of the answer, however long the store takes meanwhile.
+fn slow_down(worker: &Worker, merchant: &str, outcome: &Outcome) {
+    if let Outcome::Refused {
+        rate_limited: true,
+        retry_after,
+        ..
+    } = outcome
+        && !sabotage::is(Sabotage::ThrottleIgnored)
+    {
+        worker.node.throttled(merchant, *retry_after);
     }
 }
 

@@ -195,6 +195,7 @@ impl Node {
             self.tell_throttles().await;
             self.say_that_it_lives().await;
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(self.beat) => {}
                 () = self.hurry.notified() => {}
             }

@@ -12,10 +12,9 @@ use tracing::{debug, error, warn};
 use super::calls::{Calls, Done};
 use super::courier::Courier;
 use super::node::Node;
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::Clock;
 use crate::domain::delivery::{Outcome, RetryPolicy, Verdict};
 use crate::limits;
-use crate::sabotage::{self, Sabotage};
 use crate::store::{ClaimRequest, Lease, Settled, Store};
 
 /// How long it rests at least while a rate holds back what is due.
@@ -47,6 +46,7 @@ impl Worker {
     /// Works until told to stop, then lets the calls in flight finish, settles them, and leaves the other nodes.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         tokio::select! {
+            biased;
             () = Arc::clone(&self).work(stop) => {}
             () = self.node.run() => {}
         }
@@ -78,11 +78,12 @@ impl Worker {
                 calls.start(&self, lease, asked_at);
             }
             if stop.is_cancelled() && calls.count() == 0 {
-                let since = *stopping.get_or_insert_with(Stopwatch::start);
+                let now = self.clock.look().steady;
+                let since = *stopping.get_or_insert(now);
                 if tried.is_empty() {
                     return;
                 }
-                if since.millis() > limits::SETTLE_AT_STOP_MS {
+                if now.saturating_sub(since) > limits::SETTLE_AT_STOP {
                     // Nothing is lost: their lanes are free when their claims end, and each of them is told once more.
                     error!(
                         unwritten = tried.len(),
@@ -96,6 +97,7 @@ impl Worker {
             }
             if tried.is_empty() && (idle || room == 0) {
                 tokio::select! {
+                    biased;
                     done = calls.next(), if calls.count() > 0 => tried.extend(done.map(|done| self.judge(done))),
                     () = self.rest(), if room > 0 => {}
                     () = self.node.hears(), if !may_claim => {}
@@ -124,6 +126,7 @@ impl Worker {
             }
         };
         tokio::select! {
+            biased;
             () = self.store.changed() => {}
             () = self.clock.sleep_until(due, self.look_again) => {}
         }
@@ -174,16 +177,6 @@ impl Worker {
             outcome,
         } = done;
         let now = self.clock.now();
-        if sabotage::is(Sabotage::ThrottleIgnored) {
-            // Nothing learns of it.
-        } else if let Outcome::Refused {
-            rate_limited: true,
-            retry_after,
-            ..
-        } = &outcome
-        {
-            self.node.throttled(&lease.merchant, *retry_after);
-        }
         let verdict = self.policy.judge(&lease.head, &outcome, now, (self.jitter)());
         tell_log(&lease, &outcome, &verdict);
         Settled {

@@ -12,6 +12,7 @@ mod contract;
 mod delivery;
 mod intake;
 mod kill;
+mod late;
 mod members;
 mod operator;
 #[expect(

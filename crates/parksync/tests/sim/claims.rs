@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use parksync::domain::delivery::{Delivery, Outcome};
+use parksync::domain::delivery::{Delivery, Outcome, Verdict};
 use parksync::limits;
 use parksync::store::{Lease, Settled};
 
 use crate::run::DEADLINE;
+use crate::trouble::STORE_CLOCK_STEP;
 use crate::wechat::{How, WeChat};
-use crate::world::Book;
+use crate::world::{Book, story};
 
 /// The claims of all lanes.
 #[derive(Default)]
@@ -50,6 +51,13 @@ impl WeChat {
         let mut claims = self.claims.lock().unwrap();
         let mut book = self.book.lock().unwrap();
         for lease in leases {
+            let Lease { lane, epoch, head, .. } = lease;
+            story(|| {
+                format!(
+                    "process {process} claims lane {lane}, epoch {epoch}: message {}",
+                    head.id
+                )
+            });
             let claim = Claim {
                 process,
                 epoch: lease.epoch,
@@ -62,7 +70,7 @@ impl WeChat {
             let Some(before) = claims.current.insert(lease.lane, claim) else {
                 continue;
             };
-            if before.is_good(now) {
+            if before.is_good(now + STORE_CLOCK_STEP) {
                 book.wrong(format!(
                     "a lane was claimed by process {process} while process {} had it for {:#} more",
                     before.process,
@@ -80,16 +88,29 @@ impl WeChat {
         let mut claims = self.claims.lock().unwrap();
         let mut book = self.book.lock().unwrap();
         book.lost_claims += lost as u64;
-        for Settled { lease, outcome, .. } in settled {
+        for one in settled {
+            let Settled {
+                lease,
+                outcome,
+                verdict,
+                ..
+            } = one;
+            let (lane, word) = (lease.lane, outcome.word());
+            story(|| {
+                format!(
+                    "process {process} settles lane {lane} as {word} ({lost} of {} lost)",
+                    settled.len()
+                )
+            });
             let is_current = claims
                 .current
                 .get(&lease.lane)
                 .is_some_and(|claim| (claim.process, claim.epoch) == (process, lease.epoch));
             if is_current {
                 claims.current.remove(&lease.lane);
-                if matches!(outcome, Outcome::Accepted { .. }) {
+                if matches!(verdict, Verdict::Delivered | Verdict::Dead { .. }) {
                     // Also of a call that left late: its claim was still good when it settled.
-                    self.accepted_for_certain(&lease.head);
+                    self.over_for_certain(&lease.head);
                 }
             }
             if lost == 0 && matches!(outcome, Outcome::Accepted { .. }) {
@@ -114,6 +135,9 @@ impl WeChat {
 
     /// Claims that had ended were freed.
     pub(crate) fn taken_over(&self, lanes: u32) {
+        if lanes > 0 {
+            story(|| format!("{lanes} lanes are taken over"));
+        }
         self.book.lock().unwrap().lost_claims += u64::from(lanes);
     }
 
@@ -154,6 +178,12 @@ impl WeChat {
             book.wrong(format!("message {} was sent and never claimed", delivery.id));
             return (true, now);
         };
+        story(|| {
+            format!(
+                "process {process} sends message {} of lane {lane}, {how:?}",
+                delivery.id
+            )
+        });
         let current = claims
             .current
             .get_mut(&lane)

@@ -10,6 +10,8 @@ use std::time::Duration;
 use parksync::clock::Wrong;
 use tokio::time::Instant;
 
+use crate::world::story;
+
 /// What a process that stood still can know of it afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -24,7 +26,10 @@ pub(crate) enum Kind {
 /// One process, running or frozen.
 #[derive(Default)]
 pub(crate) struct Ice {
+    process: u32,
     frozen: AtomicBool,
+    /// It will never run again.
+    dead: AtomicBool,
     /// Its clocks are behind, and it has not heard the store since.
     blind: AtomicBool,
     thawed_at: Mutex<Option<Instant>>,
@@ -33,8 +38,9 @@ pub(crate) struct Ice {
 }
 
 impl Ice {
-    pub(crate) fn new(wrong: Wrong) -> Arc<Self> {
+    pub(crate) fn new(process: u32, wrong: Wrong) -> Arc<Self> {
         Arc::new(Self {
+            process,
             wrong,
             ..Self::default()
         })
@@ -42,6 +48,14 @@ impl Ice {
 
     pub(crate) fn is_frozen(&self) -> bool {
         self.frozen.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn die(&self) {
+        self.dead.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
     }
 
     pub(crate) fn thawed_at(&self) -> Option<Instant> {
@@ -52,9 +66,9 @@ impl Ice {
         self.blind.load(Ordering::Relaxed)
     }
 
-    /// It heard the store: from here on it can know.
-    pub(crate) fn sees(&self) {
-        if !self.is_frozen() {
+    /// It heard what the store said then: it can know how late it is, unless it stood still since.
+    pub(crate) fn sees(&self, said_at: Instant) {
+        if !self.is_frozen() && self.thawed_at().is_none_or(|thawed_at| thawed_at <= said_at) {
             self.blind.store(false, Ordering::Relaxed);
         }
     }
@@ -64,18 +78,24 @@ impl Ice {
         if self.frozen.swap(true, Ordering::Relaxed) {
             return;
         }
+        let process = self.process;
+        story(|| format!("process {process} freezes for {how_long:?}: {kind:?}"));
+        let ahead_ms = self.wrong.ahead_ms.load(Ordering::Relaxed);
         let ice = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(how_long).await;
             let millis = u64::try_from(how_long.as_millis()).unwrap();
-            if kind != Kind::Process {
-                ice.wrong.stood_ms.fetch_add(millis, Ordering::Relaxed);
-            }
             if kind == Kind::MachineAndWall {
                 let behind = i64::try_from(millis).unwrap();
                 ice.wrong.ahead_ms.fetch_sub(behind, Ordering::Relaxed);
-                ice.blind.store(true, Ordering::Relaxed);
             }
+            if kind != Kind::Process {
+                ice.wrong.stood_ms.fetch_add(millis, Ordering::Relaxed);
+                // Somebody may also have set its time of day back meanwhile.
+                let is_behind = ice.wrong.ahead_ms.load(Ordering::Relaxed) < ahead_ms;
+                ice.blind.fetch_or(is_behind, Ordering::Relaxed);
+            }
+            story(|| format!("process {process} runs again"));
             ice.frozen.store(false, Ordering::Relaxed);
             *ice.thawed_at.lock().unwrap() = Some(Instant::now());
             for waker in ice.waiting.lock().unwrap().drain(..) {

@@ -92,9 +92,10 @@ impl Machine {
         };
         let circles = ["north", "south"].map(|circle| (circle.to_owned(), "m1".to_owned()));
         store.set_circles(circles.to_vec()).await.unwrap();
-        let ice = Ice::new(self.wrong.clone());
+        let ice = Ice::new(number, self.wrong.clone());
         let courier: Arc<dyn Courier> = Arc::new(Line {
             process: number,
+            trouble: Arc::clone(&start.trouble),
             wechat: Arc::clone(start.wechat),
             ice: Arc::clone(&ice),
         });
@@ -168,6 +169,7 @@ impl Machine {
     pub(crate) async fn die(&mut self) -> Option<u32> {
         let process = self.process.take()?;
         let number = process.number;
+        process.ice.die();
         process.worker.abort();
         process.writer.abort();
         let _ = (process.worker.await, process.writer.await);

@@ -4,7 +4,7 @@
 //! ```text
 //! sim                       200 seeds, then every broken promise
 //! sim --seeds 10000         that many seeds, from --from (default 1)
-//! sim --seed 4711           one seed alone
+//! sim --seed 4711           one seed alone, told as it happens
 //! sim --sabotage NoMerge    only that promise, broken
 //! ```
 
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 
 fn one(seed: u64, sabotage: Option<&str>) -> ExitCode {
     sabotage::set(sabotage.and_then(|name| Sabotage::ALL.into_iter().find(|known| format!("{known:?}") == name)));
-    let report = run::seed(seed);
+    let report = run::seed(seed, true);
     println!("{report:#?}");
     if report.wrong.is_empty() {
         ExitCode::SUCCESS
@@ -79,7 +79,7 @@ fn seeds(from: u64, count: u64) -> bool {
                 scope.spawn(move || {
                     let mut total = run::Report::default();
                     for seed in (from + core..from + count).step_by(usize::try_from(cores).unwrap()) {
-                        let report = run::seed(seed);
+                        let report = run::seed(seed, false);
                         total.add(&report);
                         if !total.wrong.is_empty() {
                             break;
@@ -129,7 +129,7 @@ fn broken_promises(only: Option<&str>) -> bool {
                 continue;
             }
             tried += 1;
-            if let Some(wrong) = run::seed(seed).wrong.into_iter().next() {
+            if let Some(wrong) = run::seed(seed, false).wrong.into_iter().next() {
                 break Some(wrong);
             }
             if began.elapsed() > CATCH_WITHIN {

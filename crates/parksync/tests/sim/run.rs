@@ -1,6 +1,7 @@
 //! One seed: a world is made, played in virtual time with crashes and bad disks, drained, and held against the truth.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::gates::{self, Message};
 use crate::machine::{Machine, Process, Start};
 use crate::wechat::WeChat;
 use crate::wire::Trouble;
-use crate::world::{Book, Dice, Pair, Told};
+use crate::world::{Book, Dice, Pair, Told, story, tell_the_story};
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 /// How long a request may take.
@@ -59,8 +60,8 @@ pub(crate) const fn has_several(seed: u64) -> bool {
     seed % 5 >= 3
 }
 
-/// Plays one seed.
-pub(crate) fn seed(seed: u64) -> Report {
+/// Plays one seed; `aloud`, it says what happens.
+pub(crate) fn seed(seed: u64, aloud: bool) -> Report {
     JITTER.set(seed);
     let folder = folder();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -68,7 +69,8 @@ pub(crate) fn seed(seed: u64) -> Report {
         .start_paused(true)
         .build()
         .unwrap();
-    let report = runtime.block_on(tokio::task::LocalSet::new().run_until(Sim::play(seed, folder.path().to_owned())));
+    let report =
+        runtime.block_on(tokio::task::LocalSet::new().run_until(Sim::play(seed, folder.path().to_owned(), aloud)));
     set_fate(None);
     take_death();
     report
@@ -146,12 +148,15 @@ pub(crate) struct Sim {
     pub(crate) wechat: Arc<WeChat>,
     /// What the database takes for the time.
     pub(crate) store_clock: Clock,
+    pub(crate) store_wrong: Wrong,
     policy: Policy,
     pub(crate) scale: Scale,
     pub(crate) machines: Vec<Machine>,
     processes: u32,
     pub(crate) crashes: u64,
     pub(crate) members: Vec<Pair>,
+    /// Cars that turn round at a gate: another crossing in the middle of that would be one that nobody can tell from a second read.
+    pub(crate) turning: BTreeSet<String>,
     pub(crate) held_since: Option<Timestamp>,
     pub(crate) rush_until: Option<Timestamp>,
     /// The database, as an onlooker sees it.
@@ -159,7 +164,10 @@ pub(crate) struct Sim {
 }
 
 impl Sim {
-    async fn play(seed: u64, folder: PathBuf) -> Report {
+    async fn play(seed: u64, folder: PathBuf, aloud: bool) -> Report {
+        if aloud {
+            tell_the_story();
+        }
         let origin = Timestamp::from_second(1_700_000_000).unwrap();
         let started = tokio::time::Instant::now();
         let mut dice = Dice::new(seed);
@@ -170,6 +178,7 @@ impl Sim {
         wechat.mood.lock().unwrap().ceiling = scale.ceiling;
         // With several processes waits cannot be judged to the second: they follow each other's clocks.
         book.lock().unwrap().disturbed = scale.is_shared();
+        let store_wrong = Wrong::default();
         let mut sim = Self {
             seed,
             path: folder.join("sim.db"),
@@ -177,13 +186,15 @@ impl Sim {
             dice,
             book,
             wechat,
-            store_clock: Clock::of_runtime(origin, started, Wrong::default()),
+            store_clock: Clock::of_runtime(origin, started, store_wrong.clone()),
+            store_wrong,
             policy: Policy::default(),
             scale,
             machines: (0..scale.machines).map(|_| Machine::new(origin, started)).collect(),
             processes: 0,
             crashes: 0,
             members: Vec::new(),
+            turning: BTreeSet::new(),
             held_since: None,
             rush_until: None,
             look: None,
@@ -197,6 +208,8 @@ impl Sim {
         for message in &messages {
             sim.possible(message);
         }
+        let turning = messages.iter().filter(|message| message.looks_merged);
+        sim.turning = turning.map(|message| message.plate.clone()).collect();
         let mut next_trouble = origin + SignedDuration::from_secs(60);
         for message in messages {
             sim.wait_until(message.send_at).await;
@@ -213,6 +226,9 @@ impl Sim {
             if !sim.book.lock().unwrap().wrong.is_empty() {
                 break;
             }
+        }
+        if scale.is_shared() && sim.book.lock().unwrap().wrong.is_empty() {
+            sim.last_word().await;
         }
         if sim.book.lock().unwrap().wrong.is_empty() {
             sim.drain().await;
@@ -280,6 +296,7 @@ impl Sim {
             ceiling: self.scale.ceiling,
         };
         self.machines[machine].start(start).await;
+        story(|| format!("machine {machine} starts process {}", self.processes));
     }
 
     /// A process dies where it stands. The only one comes back before anything else happens.
@@ -287,6 +304,7 @@ impl Sim {
         let Some(process) = self.machines[machine].die().await else {
             return;
         };
+        story(|| format!("process {process} dies"));
         self.crashes += 1;
         set_fate(None);
         self.book.lock().unwrap().disturbed = true;
@@ -465,6 +483,8 @@ impl Sim {
 
     fn acknowledged(&mut self, message: &Message, recorded: Recorded, tries: u32) {
         let acknowledged_at = self.true_now();
+        let Message { read, plate, .. } = message;
+        story(|| format!("gate: {} {} of {plate}: {}", read.state, read.at, recorded.word()));
         let mut book = self.book.lock().unwrap();
         book.events += 1;
         if let Some(must_be) = message.must_be
@@ -474,7 +494,9 @@ impl Sim {
         {
             book.wrong(format!("a second camera was {} and not {must_be}", recorded.word()));
         }
-        if message.looks_merged || recorded != Recorded::Merged && message.must_be.is_none() {
+        // A resend of what was merged is known, too.
+        let is_reread = recorded == Recorded::Merged || message.must_be.is_some() && recorded == Recorded::Duplicate;
+        if message.looks_merged || !is_reread {
             let Message { read, batch, .. } = message;
             let told = Told {
                 state: read.state,

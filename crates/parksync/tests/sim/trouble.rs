@@ -15,7 +15,10 @@ use crate::ice::Kind;
 use crate::machine::Process;
 use crate::run::{Sim, circle_of};
 use crate::truth::newest;
-use crate::world::Pair;
+use crate::world::{Pair, story};
+
+/// How far the clock of the database is set at most: what is left of a claim when a call leaves under it is longer.
+pub(crate) const STORE_CLOCK_STEP: Duration = Duration::from_millis(1_500);
 
 impl Sim {
     /// Something goes wrong, or right again.
@@ -41,7 +44,10 @@ impl Sim {
                 let jump = i64::try_from(self.dice.below(120)).unwrap() - 60;
                 let machine = usize::try_from(self.dice.below(self.machines.len() as u64)).unwrap();
                 let wrong = &self.machines[machine].wrong;
+                story(|| format!("the clock of machine {machine} is set {jump} s ahead"));
                 wrong.ahead_ms.store(jump * 1000, Ordering::Relaxed);
+                // A wait goes by the clock that was set.
+                self.wechat.nobody_may_have_heard();
             }
             3 | 4 => self.wechat.mood.lock().unwrap().bad = 60,
             5 => self.wechat.mood.lock().unwrap().bad = 5,
@@ -86,16 +92,27 @@ impl Sim {
         let long = Duration::from_secs(1 + self.dice.below(40));
         let kind = [Kind::Process, Kind::Machine, Kind::MachineAndWall][usize::try_from(self.dice.below(3)).unwrap()];
         self.wechat.nobody_may_have_heard();
-        match self.dice.below(8) {
+        match self.dice.below(9) {
             0 => self.die(machine).await,
             1 => self.process(machine).ice.freeze(long, kind),
             2 | 3 => {
                 let trouble = &self.process(machine).trouble;
                 *trouble.freeze_in_claim.lock().unwrap() = Some((long, kind));
             }
-            4 => self.process(machine).trouble.cut(long),
+            4 => {
+                story(|| format!("machine {machine} cannot reach the database for {long:?}"));
+                self.process(machine).trouble.cut(long);
+            }
             5 => self.leave(machine).await,
-            _ => self.frozen_sender().await,
+            6 => {
+                let most = u64::try_from(STORE_CLOCK_STEP.as_millis()).unwrap();
+                let ahead = i64::try_from(self.dice.below(most)).unwrap();
+                story(|| format!("the clock of the database is set {ahead} ms ahead"));
+                self.store_wrong.ahead_ms.store(ahead, Ordering::Relaxed);
+            }
+            _ => {
+                self.frozen_sender().await;
+            }
         }
     }
 
@@ -166,24 +183,41 @@ impl Sim {
     }
 
     /// The worst moment: a process freezes between its last look at the claim and the send. Its lane is taken over, the message is
-    /// repeated, a newer one follows, and then the old one arrives.
-    async fn frozen_sender(&mut self) {
-        let pair = self.some_pair();
-        let is_bound = self.book.lock().unwrap().bound.get(&pair).copied().unwrap_or(false);
-        if !is_bound {
-            return;
+    /// repeated, a newer one follows, and then the old one arrives. Says whether it came to that.
+    async fn frozen_sender(&mut self) -> bool {
+        let fit: Vec<Pair> = {
+            let book = self.book.lock().unwrap();
+            let is_bound = |pair: &Pair| book.bound.get(pair).copied().unwrap_or(false);
+            let is_fit = |pair: &&Pair| is_bound(pair) && !self.turning.contains(&pair.1);
+            self.members.iter().filter(is_fit).cloned().collect()
+        };
+        if fit.is_empty() {
+            return false;
         }
+        let pair = &fit[usize::try_from(self.dice.below(fit.len() as u64)).unwrap()];
         let frozen = Duration::from_secs(16 + self.dice.below(20));
         self.wechat.mood.lock().unwrap().fumble = Some((pair.0.clone(), frozen));
         self.cross(&pair.1).await;
         tokio::time::sleep(Duration::from_secs(3)).await;
         if self.wechat.mood.lock().unwrap().fumble.take().is_some() {
-            return;
+            return false;
         }
         self.wechat.nobody_may_have_heard();
         let free_again = limits::LEASE.unsigned_abs() - Duration::from_secs(2);
         tokio::time::sleep(free_again).await;
         self.cross(&pair.1).await;
+        true
+    }
+
+    /// After a quiet while, the worst moment once more. Nothing that comes later can cover what it left behind.
+    pub(crate) async fn last_word(&mut self) {
+        self.calm_down().await;
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        for _ in 0..4 {
+            if self.frozen_sender().await {
+                break;
+            }
+        }
     }
 
     /// A car crosses a gate at this moment, in the direction that is left to it.

@@ -14,9 +14,8 @@ use crate::wechat::{Mood, TIME_TO_LIVE};
 use crate::world::{Pair, Told};
 
 impl Sim {
-    pub(crate) async fn drain(&mut self) {
-        set_fate(None);
-        self.live_on().await;
+    /// WeChat Pay feels well, and nothing pauses for a rush.
+    pub(crate) async fn calm_down(&mut self) {
         {
             let mut mood = self.wechat.mood.lock().unwrap();
             *mood = Mood {
@@ -28,6 +27,12 @@ impl Sim {
         if self.rush_until.is_some() {
             self.end_rush().await;
         }
+    }
+
+    pub(crate) async fn drain(&mut self) {
+        set_fate(None);
+        self.live_on().await;
+        self.calm_down().await;
         if let Some(since) = self.held_since {
             // Longer than messages live: what waited that long must not be told any more.
             self.wait_until(since + TIME_TO_LIVE + SignedDuration::from_mins(12))

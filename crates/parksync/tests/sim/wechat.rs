@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::claims::Claims;
 use crate::run::DEADLINE;
-use crate::world::{Accepted, Book, Dice, Pair};
+use crate::world::{Accepted, Book, Dice, Pair, story};
 
 /// Waits before the n-th repetition, in seconds, as promised.
 const PROMISED: [i64; 8] = [1, 2, 5, 15, 60, 300, 900, 1800];
@@ -311,6 +311,13 @@ impl WeChat {
     /// The answer is there.
     fn answered(&self, process: u32, delivery: &Delivery, outcome: &Outcome) {
         let now = (self.now)();
+        story(|| {
+            format!(
+                "process {process} is answered, message {}: {}",
+                delivery.id,
+                outcome.brief()
+            )
+        });
         let mut lanes = self.lanes.lock().unwrap();
         let lane = lanes.entry(lane_of(delivery)).or_default();
         let before = lane.in_flight.len();
@@ -321,17 +328,6 @@ impl WeChat {
             return;
         }
         lane.unknown = matches!(outcome, Outcome::Unknown { .. }).then_some((delivery.id, delivery.enqueued_at));
-        if let Outcome::Refused {
-            retry_after: Some(wait),
-            ..
-        } = outcome
-            && self.is_shared
-        {
-            // Only what its caller lived to hear can be known to the others.
-            let mut mood = self.mood.lock().unwrap();
-            mood.shut_until = Some(now + *wait);
-            mood.shut_from = Some(now + EVERYBODY_HEARS);
-        }
         let counts = match outcome {
             Outcome::Unknown { .. } | Outcome::NotSent { .. } => true,
             Outcome::Refused {
@@ -350,6 +346,21 @@ impl WeChat {
         });
     }
 
+    /// One of several processes heard an answer, and can tell the others.
+    pub(crate) fn heard(&self, outcome: &Outcome) {
+        if let Outcome::Refused {
+            retry_after: Some(wait),
+            ..
+        } = outcome
+            && self.is_shared
+        {
+            let now = (self.now)();
+            let mut mood = self.mood.lock().unwrap();
+            mood.shut_until = Some(now + *wait);
+            mood.shut_from = Some(now + EVERYBODY_HEARS);
+        }
+    }
+
     /// The claim of a lane was taken from a process that had sent under it: that message comes first now.
     pub(crate) fn unsettled(&self, head: &Delivery) {
         let mut lanes = self.lanes.lock().unwrap();
@@ -358,8 +369,8 @@ impl WeChat {
         lane.failed = None;
     }
 
-    /// The outcome of a message is known, and settled.
-    pub(crate) fn accepted_for_certain(&self, head: &Delivery) {
+    /// The outcome of a message is known, settled, and the last of it.
+    pub(crate) fn over_for_certain(&self, head: &Delivery) {
         let mut lanes = self.lanes.lock().unwrap();
         let lane = lanes.entry(lane_of(head)).or_default();
         lane.unknown.take_if(|(id, _)| *id == head.id);

@@ -17,7 +17,7 @@ use parksync::store::{
     Node, NodeCard, NodeId, OutboxFilter, Pulse, Recorded, Renewal, Replay, Retention, Settled, Store, StoreError,
     Swept, Traced, TracedVisit, Try, Unbound,
 };
-
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::ice::{Ice, Kind};
@@ -173,8 +173,9 @@ macro_rules! wire {
                 if self.trouble.chance(1) {
                     return Err(lost());
                 }
+                let asked_at = Instant::now();
                 let beat = self.store.beat(pulse).await?;
-                self.ice.sees();
+                self.ice.sees(asked_at);
                 Ok(beat)
             }
 
@@ -225,6 +226,7 @@ wire! {
 /// One process's end of the line to WeChat Pay.
 pub(crate) struct Line {
     pub(crate) process: u32,
+    pub(crate) trouble: Arc<Trouble>,
     pub(crate) wechat: Arc<WeChat>,
     pub(crate) ice: Arc<Ice>,
 }
@@ -232,17 +234,42 @@ pub(crate) struct Line {
 #[async_trait]
 impl Courier for Line {
     async fn deliver(&self, delivery: &Delivery) -> Outcome {
-        let mut how = if self.ice.is_blind() { How::Blind } else { How::Plain };
         if let Some(how_long) = self.wechat.fumble(delivery) {
-            // The one moment that no check can cover: between the last look at the claim and the send.
             self.ice.freeze(how_long, Kind::Process);
-            self.ice.thawed().await;
-            how = How::AfterAFreeze;
         }
+        let answer = if self.ice.is_frozen() {
+            self.send_once_thawed(delivery)
+        } else {
+            let how = if self.ice.is_blind() { How::Blind } else { How::Plain };
+            WeChat::send(&self.wechat, self.process, delivery, how)
+        };
         // What has left arrives, whatever becomes of the process.
-        let answer = WeChat::send(&self.wechat, self.process, delivery, how);
-        answer.await.unwrap_or_else(|_| Outcome::Unknown {
+        let outcome = answer.await.unwrap_or_else(|_| Outcome::Unknown {
             why: "the answer never came".to_owned(),
-        })
+        });
+        if !self.trouble.cut.load(Ordering::Relaxed) {
+            self.wechat.heard(&outcome);
+        }
+        outcome
+    }
+}
+
+impl Line {
+    /// The one moment that no check can cover: between the last look at the claim and the send. When the process runs again, the call
+    /// leaves before the process learns how late it is.
+    fn send_once_thawed(&self, delivery: &Delivery) -> oneshot::Receiver<Outcome> {
+        let (told, outcome) = oneshot::channel();
+        let (process, wechat, ice) = (self.process, Arc::clone(&self.wechat), Arc::clone(&self.ice));
+        let delivery = delivery.clone();
+        tokio::spawn(async move {
+            ice.thawed().await;
+            if ice.is_dead() {
+                return;
+            }
+            if let Ok(outcome) = WeChat::send(&wechat, process, &delivery, How::AfterAFreeze).await {
+                let _ = told.send(outcome);
+            }
+        });
+        outcome
     }
 }

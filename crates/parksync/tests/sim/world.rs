@@ -1,5 +1,6 @@
 //! What everybody in the simulation shares: the dice, the book of what happened, and what is wrong.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -28,6 +29,21 @@ impl Dice {
 
     pub(crate) fn in_hundred(&mut self, share: u64) -> bool {
         self.below(100) < share
+    }
+}
+
+thread_local! {
+    static STORY: Cell<Option<tokio::time::Instant>> = const { Cell::new(None) };
+}
+
+/// From here on what happens is told as it happens, with the virtual time since then: for a seed that is looked at alone.
+pub(crate) fn tell_the_story() {
+    STORY.set(Some(tokio::time::Instant::now()));
+}
+
+pub(crate) fn story(what: impl FnOnce() -> String) {
+    if let Some(began) = STORY.get() {
+        println!("{:10.3}  {}", began.elapsed().as_secs_f64(), what());
     }
 }
 
@@ -94,7 +110,9 @@ pub(crate) struct Book {
 impl Book {
     pub(crate) fn wrong(&mut self, what: impl Into<String>) {
         if self.wrong.len() < 5 {
-            self.wrong.push(what.into());
+            let what = what.into();
+            story(|| format!("WRONG {what}"));
+            self.wrong.push(what);
         }
     }
 

@@ -10,7 +10,7 @@ use super::{holds, members};
 use crate::domain::delivery::{Answer, Delivery, Outcome, Scope, Verdict};
 use crate::domain::presence::At;
 use crate::store::vault::Tag;
-use crate::store::{Lease, PROBE_AGAIN_MS, Settled};
+use crate::store::{LATE_CALL, Lease, PROBE_AGAIN_MS, Settled};
 
 /// A lane, as the settle finds it.
 struct Lane {
@@ -50,10 +50,7 @@ pub(super) async fn settle(tx: &Tx<'_>, settled: &[Settled]) -> Result<usize, Fa
         }
     }
     for one in late {
-        // What it saw counts for nothing, but it may have arrived behind something newer: then that is told again.
-        if matches!(one.outcome, Outcome::Accepted { .. } | Outcome::Unknown { .. }) {
-            tell_again(tx, one).await?;
-        }
+        settle_late(tx, one).await?;
     }
     Ok(lost)
 }
@@ -86,7 +83,7 @@ async fn lock(tx: &Tx<'_>, settled: &[Settled]) -> Result<HashMap<i64, Lane>, Fa
 }
 
 fn ended_at(one: &Settled) -> i64 {
-    millis(one.began_at) + one.took_ms
+    millis(one.ended_at())
 }
 
 async fn deliver(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
@@ -256,48 +253,69 @@ async fn write_attempts(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> 
     Ok(())
 }
 
+/// A try whose claim was lost. What it saw counts for nothing, but it may have arrived behind something newer: then that is told again.
+async fn settle_late(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
+    let Some(silent_from) = one.silent_from() else {
+        return Ok(());
+    };
+    let Lease { lane, head, .. } = &one.lease;
+    let plate_tag = tx.vault.plate_tag(&head.plate);
+    if waits(tx, *lane, &plate_tag).await? {
+        // Which may have been sent already, before this one arrived.
+        tx.execute(
+            "UPDATE lane SET suspect_id = $2, suspect_plate = $3 WHERE member_id = $1",
+            &[lane, &head.id, &plate_tag.as_slice()],
+        )
+        .await?;
+        return Ok(());
+    }
+    tell_again(tx, one, silent_from).await
+}
+
 /// Once what a lost lane may still say late has been overtaken by something newer, the newest is told once more.
 async fn settle_suspect(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
     let Lease { lane, head, .. } = &one.lease;
     let tag = tx.vault.plate_tag(&head.plate);
     let row = tx
         .row(
-            "SELECT suspect_id FROM lane WHERE member_id = $1 AND suspect_plate = $2
-               AND NOT EXISTS (SELECT FROM message WHERE member_id = $1 AND status = 'waiting' AND plate_tag = $2)",
+            "SELECT suspect_id FROM lane WHERE member_id = $1 AND suspect_plate = $2",
             &[lane, &tag.as_slice()],
         )
         .await?;
     let Some(row) = row else { return Ok(()) };
     let suspect: Option<i64> = row.try_get(0)?;
     let Some(suspect) = suspect else { return Ok(()) };
+    if waits(tx, *lane, &tag).await? {
+        return Ok(());
+    }
     tx.execute(
         "UPDATE lane SET suspect_id = NULL, suspect_plate = NULL WHERE member_id = $1",
         &[lane],
     )
     .await?;
     if suspect != head.id {
-        tell_again(tx, one).await?;
+        tell_again(tx, one, one.ended_at() + LATE_CALL).await?;
     }
     Ok(())
 }
 
-/// Tells the newest state of a car once more, unless it is on its way anyhow or the plate is not bound any more.
-async fn tell_again(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
+/// Whether anything of a car waits for a member, or is under way.
+async fn waits(tx: &Tx<'_>, lane: i64, plate_tag: &Tag) -> Result<bool, Failure> {
+    let waiting = "SELECT FROM message WHERE member_id = $1 AND status = 'waiting' AND plate_tag = $2 LIMIT 1";
+    tx.exists(waiting, &[&lane, &plate_tag.as_slice()]).await
+}
+
+/// Tells the newest state of a car once more, unless the plate is not bound any more.
+async fn tell_again(tx: &Tx<'_>, one: &Settled, not_before: Timestamp) -> Result<(), Failure> {
     let Lease { lane, head: of, .. } = &one.lease;
     // By the clock of the node that settles: claims go by the clocks of nodes, too.
-    let now = timestamp(ended_at(one))?;
+    let now = one.ended_at();
     let plate_tag = tx.vault.plate_tag(&of.plate);
     let Some(newest) = told(tx, *lane, &plate_tag).await? else {
         return Ok(());
     };
-    let waits = tx
-        .exists(
-            "SELECT FROM message WHERE member_id = $1 AND status = 'waiting' AND plate_tag = $2 AND at >= $3 LIMIT 1",
-            &[lane, &plate_tag.as_slice(), &millis(newest.at)],
-        )
-        .await?;
     let circle = &of.member.circle;
-    if waits || !members::is_bound(tx, circle, &plate_tag, *lane).await? {
+    if !members::is_bound(tx, circle, &plate_tag, *lane).await? {
         return Ok(());
     }
     let event = tx
@@ -315,7 +333,7 @@ async fn tell_again(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
         state: newest.state,
         at: newest.at,
         cause: Cause::Reassertion,
-        not_before: now,
+        not_before,
         now,
         status: "waiting",
         reason: None,

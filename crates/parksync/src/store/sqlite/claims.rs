@@ -10,7 +10,7 @@ use crate::domain::delivery::{Delivery, Outcome, Scope, Verdict};
 use crate::domain::member::MemberKey;
 use crate::sabotage::{self, Sabotage};
 use crate::store::vault::Tag;
-use crate::store::{ClaimRequest, Lease, PROBE_AGAIN_MS, Settled};
+use crate::store::{ClaimRequest, LATE_CALL, Lease, PROBE_AGAIN_MS, Settled};
 
 /// Makes circles known, with the merchants that sign for them.
 pub(super) fn set_circles(tx: &Tx<'_>, circles: &[(String, String)]) -> Result<(), Failure> {
@@ -337,7 +337,7 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
     }
     write_attempt(tx, one)?;
     let circle = &head.member.circle;
-    let now = millis(one.began_at) + one.took_ms;
+    let now = millis(one.ended_at());
     match &one.verdict {
         Verdict::Delivered => {
             let waited = finish(tx, head.id, "delivered", None, now)?;
@@ -350,7 +350,7 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
                 tx.count("delivery", circle, "delivered", 1);
             }
             tx.leave_waiting(circle, "delivered", waited);
-            settle_suspect(tx, *lane, head, timestamp(now)?)?;
+            settle_suspect(tx, *lane, head, one.ended_at())?;
         }
         Verdict::Dead { reason } => {
             let waited = finish(tx, head.id, "dead", Some(reason), now)?;
@@ -403,40 +403,51 @@ fn settle_late(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
         .db
         .prepare_cached("SELECT 1 FROM lane WHERE member_id = ?1 AND epoch = ?2")?
         .exists((lane, epoch))?;
-    if !said_twice && matches!(one.outcome, Outcome::Accepted { .. } | Outcome::Unknown { .. }) {
-        let now = timestamp(millis(one.began_at) + one.took_ms)?;
-        tell_again(tx, *lane, head, now)?;
+    let silent_from = one.silent_from().filter(|_| !said_twice);
+    let Some(silent_from) = silent_from else { return Ok(()) };
+    let plate_tag = tx.vault.plate_tag(&head.plate);
+    if waits(tx, *lane, &plate_tag)? {
+        // Which may have been sent already, before this one arrived.
+        tx.db
+            .prepare_cached("UPDATE lane SET suspect_id = ?2, suspect_plate = ?3 WHERE member_id = ?1")?
+            .execute((lane, head.id, plate_tag))?;
+        return Ok(());
     }
-    Ok(())
+    tell_again(tx, *lane, head, silent_from, one.ended_at())
 }
 
 /// Once what a lost lane may still say late has been overtaken by something newer, the newest is told once more.
 fn settle_suspect(tx: &Tx<'_>, lane: i64, head: &Delivery, now: Timestamp) -> Result<(), Failure> {
+    let plate_tag = tx.vault.plate_tag(&head.plate);
     let suspect: Option<i64> = tx
         .db
         .prepare_cached("SELECT suspect_id FROM lane WHERE member_id = ?1 AND suspect_plate = ?2")?
-        .query_row((lane, tx.vault.plate_tag(&head.plate)), |row| row.get(0))
+        .query_row((lane, plate_tag), |row| row.get(0))
         .optional()?
         .flatten();
     let Some(suspect) = suspect else { return Ok(()) };
-    let more = tx
-        .db
-        .prepare_cached("SELECT 1 FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?2")?
-        .exists((lane, tx.vault.plate_tag(&head.plate)))?;
-    if more {
+    if waits(tx, lane, &plate_tag)? {
         return Ok(());
     }
     tx.db
         .prepare_cached("UPDATE lane SET suspect_id = NULL, suspect_plate = NULL WHERE member_id = ?1")?
         .execute([lane])?;
     if suspect != head.id {
-        tell_again(tx, lane, head, now)?;
+        tell_again(tx, lane, head, now + LATE_CALL, now)?;
     }
     Ok(())
 }
 
-/// Tells the newest state of a car once more, unless it is on its way anyhow or the plate is not bound any more.
-fn tell_again(tx: &Tx<'_>, lane: i64, of: &Delivery, now: Timestamp) -> Result<(), Failure> {
+/// Whether anything of a car waits for a member, or is under way.
+fn waits(tx: &Tx<'_>, lane: i64, plate_tag: &Tag) -> Result<bool, Failure> {
+    Ok(tx
+        .db
+        .prepare_cached("SELECT 1 FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?2")?
+        .exists((lane, plate_tag))?)
+}
+
+/// Tells the newest state of a car once more, unless the plate is not bound any more.
+fn tell_again(tx: &Tx<'_>, lane: i64, of: &Delivery, not_before: Timestamp, now: Timestamp) -> Result<(), Failure> {
     if sabotage::is(Sabotage::NoReassertion) {
         return Ok(());
     }
@@ -445,14 +456,7 @@ fn tell_again(tx: &Tx<'_>, lane: i64, of: &Delivery, now: Timestamp) -> Result<(
         return Ok(());
     };
     let circle = &of.member.circle;
-    let waits = tx
-        .db
-        .prepare_cached(
-            "SELECT 1 FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?2 AND at >= ?3",
-        )?
-        .exists((lane, plate_tag, millis(newest.at)))?;
-    let bound = record::bound_members(tx, circle, &plate_tag)?.contains(&lane);
-    if waits || !bound {
+    if !record::bound_members(tx, circle, &plate_tag)?.contains(&lane) {
         return Ok(());
     }
     let event_id = tx
@@ -467,7 +471,7 @@ fn tell_again(tx: &Tx<'_>, lane: i64, of: &Delivery, now: Timestamp) -> Result<(
         at: newest.at,
         cause: Cause::Reassertion,
     };
-    queue(tx, circle, lane, &message, now, now)
+    queue(tx, circle, lane, &message, not_before, now)
 }
 
 /// Whether a message tells something for the first time. What is told once more may be with WeChat Pay already.
