@@ -86,12 +86,18 @@ impl Rates {
             let Some(of) = rates.get_mut(&state.mchid) else {
                 continue;
             };
-            if of.known.is_some_and(|known| at <= known) || sabotage::is(Sabotage::ThrottleNotShared) {
+            if sabotage::is(Sabotage::ThrottleNotShared) {
                 continue;
             }
-            of.known = Some(at);
+            let is_news = of.known.is_none_or(|known| at > known);
+            of.known = of.known.max(Some(at));
             let throttle = Throttle {
-                share: grown(share, at.max(shut_until), beat.store_now),
+                share: if is_news {
+                    grown(share, at.max(shut_until), beat.store_now)
+                } else {
+                    1.0
+                },
+                // The wait holds for everybody, also for one that told of another throttle in between.
                 shut_until: now + shut_until.duration_since(beat.store_now),
             };
             of.bucket.slow_down(throttle, now);
@@ -144,12 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn what_this_node_told_is_no_news_to_it() {
+    fn what_this_node_told_does_not_slow_it_again_and_the_wait_holds_for_it_too() {
         let rates = Rates::new(["m".to_owned()], 40.0, at(0));
 
         rates.told("m", at(3600));
         rates.hear(&beat(0, 5), at(0));
 
-        assert!(rates.allowed(at(1))["m"] > 0);
+        assert_eq!(rates.allowed(at(4))["m"], 0);
+        assert_eq!(rates.allowed(at(6))["m"], 20, "half of 40 is ours");
     }
 }

@@ -108,6 +108,9 @@ impl WeChat {
                 .is_some_and(|claim| (claim.process, claim.epoch) == (process, lease.epoch));
             if is_current {
                 claims.current.remove(&lease.lane);
+                if matches!(verdict, Verdict::Hold { .. }) {
+                    self.known_to_be_refused(&lease.head.member.circle);
+                }
                 if matches!(verdict, Verdict::Delivered | Verdict::Dead { .. }) {
                     // Also of a call that left late: its claim was still good when it settled.
                     self.over_for_certain(&lease.head);

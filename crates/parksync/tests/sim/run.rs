@@ -19,6 +19,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::gates::{self, Message};
 use crate::machine::{Machine, Process, Start};
+use crate::truth::newest;
 use crate::wechat::WeChat;
 use crate::wire::Trouble;
 use crate::world::{Book, Dice, Pair, Told, story, tell_the_story};
@@ -385,7 +386,10 @@ impl Sim {
             let plates = vec![Plate::from_stored(pair.1.clone())];
             let (store, _) = self.some_store().await;
             match store.bind(key(pair), plates, false, now).await {
-                Ok(_) => return,
+                Ok(_) => {
+                    story(|| format!("{} binds {}", pair.0, pair.1));
+                    return;
+                }
                 Err(_) => {
                     if !self.live_on().await {
                         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -411,6 +415,7 @@ impl Sim {
         // What was under way when it was acknowledged may finish.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let now = self.true_now();
+        story(|| format!("{} takes out {}", pair.0, pair.1));
         let mut book = self.book.lock().unwrap();
         book.bound.insert(pair.clone(), false);
         book.unbound_at.insert(pair.clone(), now);
@@ -494,8 +499,12 @@ impl Sim {
         {
             book.wrong(format!("a second camera was {} and not {must_be}", recorded.word()));
         }
-        // A resend of what was merged is known, too.
-        let is_reread = recorded == Recorded::Merged || message.must_be.is_some() && recorded == Recorded::Duplicate;
+        // A resend is only said to be known. It may be one of what was merged.
+        let is_reread = recorded == Recorded::Merged
+            || recorded == Recorded::Duplicate
+                && newest(&book.told, plate).is_some_and(|last| {
+                    last.state == read.state && read.at.duration_since(last.at).abs() < self.policy.merge_window
+                });
         if message.looks_merged || !is_reread {
             let Message { read, batch, .. } = message;
             let told = Told {

@@ -23,7 +23,10 @@ pub(crate) const STORE_CLOCK_STEP: Duration = Duration::from_millis(1_500);
 impl Sim {
     /// Something goes wrong, or right again.
     pub(crate) async fn trouble(&mut self) {
-        if self.scale.is_shared() && self.dice.in_hundred(60) {
+        let is_slow = self.scale.is_shared() && self.scale.ceiling < 1.0;
+        if is_slow && self.rush_until.is_none() && self.dice.in_hundred(25) {
+            self.rush().await;
+        } else if self.scale.is_shared() && self.dice.in_hundred(60) {
             self.trouble_of_many().await;
         } else {
             self.trouble_of_any().await;

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::claims::Claims;
 use crate::run::DEADLINE;
+use crate::trouble::STORE_CLOCK_STEP;
 use crate::world::{Accepted, Book, Dice, Pair, story};
 
 /// Waits before the n-th repetition, in seconds, as promised.
@@ -40,7 +41,7 @@ pub(crate) struct Mood {
     pub(crate) bad: u64,
     /// This circle is misconfigured.
     pub(crate) refused_circle: Option<String>,
-    /// Since when, by its first refusal, and how many calls came since.
+    /// Since when a process wrote that down, and how many calls came since.
     pub(crate) refused: Option<(Timestamp, u32)>,
     /// Nothing may come before this …
     pub(crate) shut_until: Option<Timestamp>,
@@ -229,7 +230,9 @@ impl WeChat {
         drop(lanes);
         let mut mood = self.mood.lock().unwrap();
         let heard = mood.shut_from.is_none_or(|from| now >= from);
-        if mood.shut_until.is_some_and(|until| now < until) && heard && (!disturbed || self.is_shared) {
+        // The wait is told in the time of the database, whose clock may be set meanwhile.
+        let shut = mood.shut_until.is_some_and(|until| now + STORE_CLOCK_STEP < until);
+        if shut && heard && (!disturbed || self.is_shared) {
             book.wrong(what("called before Retry-After was over"));
         }
         if mood.refused_circle.as_deref() == Some(&delivery.member.circle)
@@ -309,8 +312,10 @@ impl WeChat {
     }
 
     /// The answer is there.
-    fn answered(&self, process: u32, delivery: &Delivery, outcome: &Outcome) {
+    fn answered(&self, process: u32, delivery: &Delivery, epoch: u32, outcome: &Outcome) {
         let now = (self.now)();
+        // A member who took the car out meanwhile withdrew what was to be repeated.
+        let is_wanted = self.book.lock().unwrap().epoch(&Self::pair(delivery)) == epoch;
         story(|| {
             format!(
                 "process {process} is answered, message {}: {}",
@@ -327,7 +332,8 @@ impl WeChat {
             // Its process died meanwhile.
             return;
         }
-        lane.unknown = matches!(outcome, Outcome::Unknown { .. }).then_some((delivery.id, delivery.enqueued_at));
+        let is_unknown = matches!(outcome, Outcome::Unknown { .. }) && is_wanted;
+        lane.unknown = is_unknown.then_some((delivery.id, delivery.enqueued_at));
         let counts = match outcome {
             Outcome::Unknown { .. } | Outcome::NotSent { .. } => true,
             Outcome::Refused {
@@ -344,6 +350,14 @@ impl WeChat {
                 .map_or(1, |(_, times, _)| times + 1);
             (delivery.id, times, now)
         });
+    }
+
+    /// A process wrote down that the circle is misconfigured: from here on all can know.
+    pub(crate) fn known_to_be_refused(&self, circle: &str) {
+        let mut mood = self.mood.lock().unwrap();
+        if mood.refused_circle.as_deref() == Some(circle) {
+            mood.refused.get_or_insert(((self.now)(), 0));
+        }
     }
 
     /// One of several processes heard an answer, and can tell the others.
@@ -393,7 +407,7 @@ impl WeChat {
         let (wechat, delivery) = (Arc::clone(this), delivery.clone());
         tokio::spawn(async move {
             let outcome = wechat.take(&delivery, epoch, is_late).await;
-            wechat.answered(process, &delivery, &outcome);
+            wechat.answered(process, &delivery, epoch, &outcome);
             // A process that is gone does not hear it.
             let _ = answer.send(outcome);
         });
@@ -410,7 +424,6 @@ impl WeChat {
         tokio::time::sleep(Duration::from_millis(latency)).await;
         let now = (self.now)();
         if mood.refused_circle.as_deref() == Some(&delivery.member.circle) {
-            self.mood.lock().unwrap().refused.get_or_insert((now, 0));
             return refused(403, "NO_AUTH", "brandid与AppID不匹配", None);
         }
         if delivery.at > now + SignedDuration::from_secs(1) {

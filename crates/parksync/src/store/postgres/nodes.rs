@@ -126,16 +126,16 @@ pub(super) async fn nodes(tx: &Tx<'_>) -> Result<Vec<Node>, Failure> {
         .collect()
 }
 
-/// What is newer wins: two nodes may learn of one throttle.
+/// Two nodes may learn of one throttle: the newer pace wins, and the longer wait.
 pub(super) async fn share(tx: &Tx<'_>, mchid: &str, news: MerchantNews) -> Result<(), Failure> {
     match news {
         MerchantNews::Paced(pace) => {
             tx.execute(
                 "INSERT INTO merchant (mchid, pace, paced_at, shut_until) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (mchid) DO UPDATE
-                 SET pace = excluded.pace, paced_at = excluded.paced_at,
-                     shut_until = greatest(merchant.shut_until, excluded.shut_until)
-                 WHERE excluded.paced_at >= merchant.paced_at",
+                 SET pace = CASE WHEN excluded.paced_at >= merchant.paced_at THEN excluded.pace ELSE merchant.pace END,
+                     paced_at = greatest(merchant.paced_at, excluded.paced_at),
+                     shut_until = greatest(merchant.shut_until, excluded.shut_until)",
                 &[&mchid, &pace.share, &millis(pace.at), &millis(pace.shut_until)],
             )
             .await?;

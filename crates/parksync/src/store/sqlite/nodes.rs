@@ -105,7 +105,7 @@ pub(super) fn nodes(db: &Connection, store_now: Timestamp) -> Result<Vec<Node>, 
         .collect()
 }
 
-/// What is newer wins: two nodes may learn of one throttle.
+/// Two nodes may learn of one throttle: the newer pace wins, and the longer wait.
 pub(super) fn share(tx: &Tx<'_>, mchid: &str, news: MerchantNews) -> Result<(), Failure> {
     match news {
         MerchantNews::Paced(pace) => {
@@ -113,9 +113,9 @@ pub(super) fn share(tx: &Tx<'_>, mchid: &str, news: MerchantNews) -> Result<(), 
                 .prepare_cached(
                     "INSERT INTO merchant (mchid, pace, paced_at, shut_until) VALUES (?1, ?2, ?3, ?4)
                      ON CONFLICT (mchid) DO UPDATE
-                     SET pace = excluded.pace, paced_at = excluded.paced_at,
-                         shut_until = max(shut_until, excluded.shut_until)
-                     WHERE excluded.paced_at >= paced_at",
+                     SET pace = iif(excluded.paced_at >= paced_at, excluded.pace, pace),
+                         paced_at = max(paced_at, excluded.paced_at),
+                         shut_until = max(shut_until, excluded.shut_until)",
                 )?
                 .execute((mchid, pace.share, millis(pace.at), millis(pace.shut_until)))?;
         }
