@@ -40,7 +40,7 @@ impl Calls {
         worker.node.rates.take(&merchant);
         let task = self.tasks.spawn(async move {
             let began = worker.clock.look().steady;
-            let outcome = attempt(&worker, &head, began_at, asked_at).await;
+            let outcome = attempt(&worker, &merchant, &head, asked_at).await;
             slow_down(&worker, &merchant, &outcome);
             let took = worker.clock.look().steady.saturating_sub(began);
             (i64::try_from(took.as_millis()).unwrap_or(i64::MAX), outcome)
@@ -87,9 +87,15 @@ fn slow_down(worker: &Worker, merchant: &str, outcome: &Outcome) {
 }
 
 /// One try. Nothing stands between the look at the claim and the call.
-async fn attempt(worker: &Worker, head: &Delivery, began_at: Timestamp, asked_at: Duration) -> Outcome {
-    if worker.policy.expired(head, began_at) {
+async fn attempt(worker: &Worker, merchant: &str, head: &Delivery, asked_at: Duration) -> Outcome {
+    let now = worker.clock.now();
+    if worker.policy.expired(head, now) {
         return Outcome::Expired;
+    }
+    // It may have asked while this lane was being claimed.
+    if worker.node.rates.is_shut(merchant, now) && !sabotage::is(Sabotage::ThrottleIgnored) {
+        let why = "WeChat Pay asked this merchant to wait";
+        return Outcome::Unclaimed { why };
     }
     let at_most = match worker.node.may_send(asked_at) {
         Ok(at_most) => at_most,

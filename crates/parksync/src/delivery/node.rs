@@ -192,8 +192,9 @@ impl Node {
 
     async fn beats(&self) {
         loop {
-            self.tell_throttles().await;
+            // First what time it is at the store: a machine that stood still would tell of a wait that is over.
             self.say_that_it_lives().await;
+            self.tell_throttles().await;
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(self.beat) => {}

@@ -51,6 +51,11 @@ impl Rates {
         self.lock().values().map(|of| of.bucket.next(now)).min()
     }
 
+    /// Whether WeChat Pay asked that this merchant does not call now.
+    pub(super) fn is_shut(&self, merchant: &str, now: Timestamp) -> bool {
+        self.lock().get(merchant).is_some_and(|of| of.bucket.is_shut(now))
+    }
+
     pub(super) fn take(&self, merchant: &str) {
         if let Some(of) = self.lock().get_mut(merchant) {
             of.bucket.take(1);

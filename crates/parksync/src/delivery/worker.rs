@@ -19,6 +19,8 @@ use crate::store::{ClaimRequest, Lease, Settled, Store};
 
 /// How long it rests at least while a rate holds back what is due.
 const RATE_REST: SignedDuration = SignedDuration::from_millis(10);
+/// How long an outcome waits for others to be written down with it, while many calls are under way.
+const GATHER: Duration = Duration::from_millis(10);
 /// How long it rests after the store failed.
 const STORE_REST: Duration = Duration::from_millis(500);
 
@@ -104,8 +106,27 @@ impl Worker {
                     () = stop.cancelled(), if !stop.is_cancelled() => {}
                 }
             }
+            self.gather(&mut calls, &mut tried).await;
+        }
+    }
+
+    /// Takes what is over. Under load it waits a moment for more, since a commit costs about the same for one outcome as for many.
+    async fn gather(&self, calls: &mut Calls, tried: &mut Vec<Settled>) {
+        let enough = self.max_in_flight / 4;
+        let end = tokio::time::sleep(GATHER);
+        tokio::pin!(end);
+        loop {
             while let Some(done) = calls.try_next() {
                 tried.push(self.judge(done));
+            }
+            let is_busy = calls.count() > self.max_in_flight / 2;
+            if tried.is_empty() || tried.len() >= enough || !is_busy {
+                return;
+            }
+            tokio::select! {
+                biased;
+                done = calls.next() => tried.extend(done.map(|done| self.judge(done))),
+                () = &mut end => return,
             }
         }
     }

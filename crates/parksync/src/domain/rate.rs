@@ -47,7 +47,13 @@ impl Bucket {
     /// How many calls may start now.
     pub fn available(&mut self, now: Timestamp) -> u32 {
         self.refill(now);
-        if now < self.shut_until { 0 } else { self.tokens as u32 }
+        if self.is_shut(now) { 0 } else { self.tokens as u32 }
+    }
+
+    /// Whether WeChat Pay asked for no call now.
+    #[must_use]
+    pub fn is_shut(&self, now: Timestamp) -> bool {
+        now < self.shut_until
     }
 
     /// Takes tokens for calls that start now.

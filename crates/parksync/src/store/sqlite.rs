@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -662,6 +663,8 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
         db.pragma_update(None, "journal_size_limit", 256 * 1024 * 1024)?;
     }
     db.set_prepared_statement_cache_capacity(128);
+    // Without it SQLite plans a statement again whenever a value that might matter to a partial index is bound: each time.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(db)
 }
 

@@ -120,6 +120,7 @@ impl Cluster {
     pub(crate) async fn look_back(mut self, database: &Client) -> (Figures, Reasons) {
         let book = self.senders.finish().await;
         let figures = audit(&self.mall, &book, &self.gaps).await;
+        nothing_waits(database).await;
         for node in 0..NODES {
             let process = self.nodes[node].take().unwrap();
             process.signal(Signal::TERM);
@@ -136,6 +137,18 @@ impl Cluster {
             "more was repeated than there was reason for"
         );
         (figures, reasons)
+    }
+}
+
+/// Waits for what is told again. It comes a minute behind a late call.
+async fn nothing_waits(database: &Client) {
+    let end = Instant::now() + Duration::from_secs(90);
+    while Instant::now() < end {
+        let waiting = database.query_one("SELECT count(*) FROM message WHERE status = 'waiting'", &[]);
+        if waiting.await.unwrap().get::<_, i64>(0) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

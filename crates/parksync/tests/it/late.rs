@@ -117,10 +117,10 @@ async fn what_is_told_again_does_not_overtake_the_late_call() {
         store.settle(vec![late]).await.unwrap();
 
         assert!(
-            claim(&*store, at(725), 1).await.unwrap().is_empty(),
+            claim(&*store, at(755), 1).await.unwrap().is_empty(),
             "told again before the late call can be over"
         );
-        let again = claim(&*store, at(731), 1).await.unwrap().remove(0);
+        let again = claim(&*store, at(761), 1).await.unwrap().remove(0);
         assert_eq!((again.head.state, again.head.at), (Direction::Out, at(500)));
     })
     .await;

@@ -196,7 +196,7 @@ impl WeChat {
             claim.sent = true;
         }
         let left = (at + limits::LEASE).duration_since(now);
-        let is_short = left < SignedDuration::try_from(DEADLINE).unwrap();
+        let is_short = left < SignedDuration::try_from(DEADLINE + limits::LEASE_MARGIN).unwrap();
         if how == How::Plain && is_over {
             book.wrong(format!(
                 "message {} was sent under a claim that was over {:#} ago, or somebody else's",

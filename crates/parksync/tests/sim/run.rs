@@ -271,8 +271,8 @@ impl Sim {
     async fn begin(&mut self) {
         for machine in 0..self.machines.len() {
             if self.scale.is_shared() {
-                // Up to half a minute wrong, each in its own way.
-                let ahead = i64::try_from(self.dice.below(60_000)).unwrap() - 30_000;
+                // Each wrong in its own way.
+                let ahead = i64::try_from(self.dice.below(40_000)).unwrap() - 20_000;
                 let wrong = &self.machines[machine].wrong;
                 wrong.ahead_ms.store(ahead, std::sync::atomic::Ordering::Relaxed);
             }

@@ -440,7 +440,10 @@ impl WeChat {
             1 => {
                 let wait = Duration::from_secs(1 + self.dice.lock().unwrap().below(20));
                 if !self.is_shared {
-                    self.mood.lock().unwrap().shut_until = Some(now + wait);
+                    let mut mood = self.mood.lock().unwrap();
+                    mood.shut_until = Some(now + wait);
+                    // What leaves in the same moment has not heard of it.
+                    mood.shut_from = Some(now + Duration::from_millis(1));
                 }
                 refused(429, "RATELIMIT_EXCEEDED", "", Some(wait))
             }

@@ -10,7 +10,7 @@ use super::{holds, members};
 use crate::domain::delivery::{Answer, Delivery, Outcome, Scope, Verdict};
 use crate::domain::presence::At;
 use crate::store::vault::Tag;
-use crate::store::{LATE_CALL, Lease, PROBE_AGAIN_MS, Settled};
+use crate::store::{Lease, PROBE_AGAIN_MS, Settled};
 
 /// A lane, as the settle finds it.
 struct Lane {
@@ -259,15 +259,23 @@ async fn settle_late(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
         return Ok(());
     };
     let Lease { lane, head, .. } = &one.lease;
+    let row = tx.row("SELECT head_id FROM lane WHERE member_id = $1", &[lane]).await?;
+    let under_way: Option<i64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
+    if under_way == Some(head.id) {
+        // Nothing newer was told.
+        return Ok(());
+    }
     let plate_tag = tx.vault.plate_tag(&head.plate);
-    if waits(tx, *lane, &plate_tag).await? {
-        // Which may have been sent already, before this one arrived.
-        tx.execute(
-            "UPDATE lane SET suspect_id = $2, suspect_plate = $3 WHERE member_id = $1",
-            &[lane, &head.id, &plate_tag.as_slice()],
+    let behind = tx
+        .execute(
+            "UPDATE message SET not_before = greatest(not_before, $3)
+             WHERE member_id = $1 AND status = 'waiting' AND plate_tag = $2 AND id IS DISTINCT FROM $4",
+            &[lane, &plate_tag.as_slice(), &millis(silent_from), &under_way],
         )
         .await?;
-        return Ok(());
+    if behind > 0 {
+        // The newest is yet to be told, and comes behind it.
+        return lanes::refresh(tx, &[*lane]).await;
     }
     tell_again(tx, one, silent_from).await
 }
@@ -278,31 +286,23 @@ async fn settle_suspect(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
     let tag = tx.vault.plate_tag(&head.plate);
     let row = tx
         .row(
-            "SELECT suspect_id FROM lane WHERE member_id = $1 AND suspect_plate = $2",
+            "SELECT suspect_id FROM lane WHERE member_id = $1 AND suspect_plate = $2
+               AND NOT EXISTS (SELECT FROM message WHERE member_id = $1 AND status = 'waiting' AND plate_tag = $2)",
             &[lane, &tag.as_slice()],
         )
         .await?;
     let Some(row) = row else { return Ok(()) };
     let suspect: Option<i64> = row.try_get(0)?;
     let Some(suspect) = suspect else { return Ok(()) };
-    if waits(tx, *lane, &tag).await? {
-        return Ok(());
-    }
     tx.execute(
         "UPDATE lane SET suspect_id = NULL, suspect_plate = NULL WHERE member_id = $1",
         &[lane],
     )
     .await?;
     if suspect != head.id {
-        tell_again(tx, one, one.ended_at() + LATE_CALL).await?;
+        tell_again(tx, one, one.ended_at()).await?;
     }
     Ok(())
-}
-
-/// Whether anything of a car waits for a member, or is under way.
-async fn waits(tx: &Tx<'_>, lane: i64, plate_tag: &Tag) -> Result<bool, Failure> {
-    let waiting = "SELECT FROM message WHERE member_id = $1 AND status = 'waiting' AND plate_tag = $2 LIMIT 1";
-    tx.exists(waiting, &[&lane, &plate_tag.as_slice()]).await
 }
 
 /// Tells the newest state of a car once more, unless the plate is not bound any more.

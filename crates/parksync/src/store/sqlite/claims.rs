@@ -10,7 +10,7 @@ use crate::domain::delivery::{Delivery, Outcome, Scope, Verdict};
 use crate::domain::member::MemberKey;
 use crate::sabotage::{self, Sabotage};
 use crate::store::vault::Tag;
-use crate::store::{ClaimRequest, LATE_CALL, Lease, PROBE_AGAIN_MS, Settled};
+use crate::store::{ClaimRequest, Lease, PROBE_AGAIN_MS, Settled};
 
 /// Makes circles known, with the merchants that sign for them.
 pub(super) fn set_circles(tx: &Tx<'_>, circles: &[(String, String)]) -> Result<(), Failure> {
@@ -405,13 +405,24 @@ fn settle_late(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
         .exists((lane, epoch))?;
     let silent_from = one.silent_from().filter(|_| !said_twice);
     let Some(silent_from) = silent_from else { return Ok(()) };
-    let plate_tag = tx.vault.plate_tag(&head.plate);
-    if waits(tx, *lane, &plate_tag)? {
-        // Which may have been sent already, before this one arrived.
-        tx.db
-            .prepare_cached("UPDATE lane SET suspect_id = ?2, suspect_plate = ?3 WHERE member_id = ?1")?
-            .execute((lane, head.id, plate_tag))?;
+    let under_way: Option<i64> = tx
+        .db
+        .prepare_cached("SELECT head_id FROM lane WHERE member_id = ?1")?
+        .query_row([lane], |row| row.get(0))?;
+    if under_way == Some(head.id) {
+        // Nothing newer was told.
         return Ok(());
+    }
+    let behind = tx
+        .db
+        .prepare_cached(
+            "UPDATE delivery SET not_before = max(not_before, ?3)
+             WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?2 AND id IS NOT ?4",
+        )?
+        .execute((lane, tx.vault.plate_tag(&head.plate), millis(silent_from), under_way))?;
+    if behind > 0 {
+        // The newest is yet to be told, and comes behind it.
+        return refresh(tx, *lane);
     }
     tell_again(tx, *lane, head, silent_from, one.ended_at())
 }
@@ -426,24 +437,20 @@ fn settle_suspect(tx: &Tx<'_>, lane: i64, head: &Delivery, now: Timestamp) -> Re
         .optional()?
         .flatten();
     let Some(suspect) = suspect else { return Ok(()) };
-    if waits(tx, lane, &plate_tag)? {
+    let more = tx
+        .db
+        .prepare_cached("SELECT 1 FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?2")?
+        .exists((lane, plate_tag))?;
+    if more {
         return Ok(());
     }
     tx.db
         .prepare_cached("UPDATE lane SET suspect_id = NULL, suspect_plate = NULL WHERE member_id = ?1")?
         .execute([lane])?;
     if suspect != head.id {
-        tell_again(tx, lane, head, now + LATE_CALL, now)?;
+        tell_again(tx, lane, head, now, now)?;
     }
     Ok(())
-}
-
-/// Whether anything of a car waits for a member, or is under way.
-fn waits(tx: &Tx<'_>, lane: i64, plate_tag: &Tag) -> Result<bool, Failure> {
-    Ok(tx
-        .db
-        .prepare_cached("SELECT 1 FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?2")?
-        .exists((lane, plate_tag))?)
 }
 
 /// Tells the newest state of a car once more, unless the plate is not bound any more.
