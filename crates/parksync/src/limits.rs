@@ -46,6 +46,8 @@ pub const BEAT: Duration = Duration::from_secs(1);
 pub const NODE_SILENT: SignedDuration = SignedDuration::from_secs(5);
 /// A node whose clocks show a longer gap than this between two looks stood still: all its claims count as lost. It looks once a beat.
 pub const FROZEN_AFTER: Duration = Duration::from_secs(2);
+/// How wrong the clock of a node may be: what is told again waits for a late call by the clocks of two nodes.
+pub const NODE_CLOCK: SignedDuration = SignedDuration::from_secs(20);
 /// How long a command watches the nodes to see how many calls they make a second: each is heard of at least once meanwhile.
 pub const NODE_WATCH: Duration = Duration::from_millis(2_200);
 /// How long the worker rests at most before it looks at the store again: the command line may have written.

@@ -28,9 +28,9 @@ pub const MEMBERS_PER_PLATE: u32 = 10;
 
 /// A car that entered longer ago than this is not told at a late bind: nobody knows whether it is still there.
 const LATE_BIND: SignedDuration = SignedDuration::from_hours(24);
-/// How long a call whose claim was lost may still be on its way after its node stopped waiting for it: a deadline, and for nodes whose
-/// clocks differ the rest.
-const LATE_CALL: SignedDuration = SignedDuration::from_secs(60);
+/// How long a call whose claim was lost may still be on its way after its node stopped waiting for it, by whatever clocks of two nodes:
+/// a deadline, each clock, and some seconds more.
+const LATE_CALL: SignedDuration = SignedDuration::from_secs(2 * limits::NODE_CLOCK.as_secs() + 20);
 /// How long after a probe without an answer the next one goes.
 const PROBE_AGAIN_MS: i64 = 15_000;
 

@@ -15,7 +15,8 @@ use crate::service::{self, stores};
 use crate::store::Store;
 use crate::store::postgres::{PgStore, Replication};
 
-/// A clock that differs more than this from WeChat Pay's makes every signature invalid; half of it is worth a word.
+/// A clock that is further off is worth a word. What breaks then: beyond 20 s the order after a late call (`limits::NODE_CLOCK`), beyond
+/// five minutes every signature.
 const CLOCK: SignedDuration = SignedDuration::from_secs(2);
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ use parksync::clock::{Clock, Wrong};
 use parksync::domain::member::{MemberKey, Openid};
 use parksync::domain::plate::Plate;
 use parksync::domain::presence::Policy;
+use parksync::limits;
 use parksync::store::sqlite::SqliteStore;
 use parksync::store::sqlite::inline::{Fate, set_fate, take_death};
 use parksync::store::vault::Vault;
@@ -272,7 +273,8 @@ impl Sim {
         for machine in 0..self.machines.len() {
             if self.scale.is_shared() {
                 // Each wrong in its own way.
-                let ahead = i64::try_from(self.dice.below(40_000)).unwrap() - 20_000;
+                let most = u64::try_from(limits::NODE_CLOCK.as_millis()).unwrap();
+                let ahead = i64::try_from(self.dice.below(2 * most)).unwrap() - i64::try_from(most).unwrap();
                 let wrong = &self.machines[machine].wrong;
                 wrong.ahead_ms.store(ahead, std::sync::atomic::Ordering::Relaxed);
             }

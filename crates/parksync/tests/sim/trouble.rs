@@ -44,9 +44,12 @@ impl Sim {
             }
             2 if !calm => {
                 self.book.lock().unwrap().disturbed = true;
-                // Several machines are off by twenty seconds at most, or what is told again could overtake a late call.
-                let most = if self.scale.is_shared() { 20 } else { 60 };
-                let jump = i64::try_from(self.dice.below(2 * most)).unwrap() - i64::try_from(most).unwrap();
+                let most = if self.scale.is_shared() {
+                    limits::NODE_CLOCK.as_secs()
+                } else {
+                    60
+                };
+                let jump = i64::try_from(self.dice.below(2 * most.unsigned_abs())).unwrap() - most;
                 let machine = usize::try_from(self.dice.below(self.machines.len() as u64)).unwrap();
                 let wrong = &self.machines[machine].wrong;
                 story(|| format!("the clock of machine {machine} is set {jump} s ahead"));
