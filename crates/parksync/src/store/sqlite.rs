@@ -726,3 +726,27 @@ fn direction(word: &str) -> Result<Direction, Failure> {
         _ => Err(Failure::Damaged("a state is neither IN nor OUT")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_is_planned_once_whatever_is_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("parksync.db");
+        let mut db = connect(&path, OpenFlags::default()).unwrap();
+        migrate(&mut db, &path).unwrap();
+        let mut waiting = db
+            .prepare("SELECT id FROM delivery WHERE member_id = ?1 AND status = ?2 ORDER BY at, id LIMIT 1")
+            .unwrap();
+
+        for member in 0..3 {
+            assert!(!waiting.exists((member, "waiting")).unwrap());
+        }
+
+        assert_eq!(waiting.get_status(StatementStatus::RePrepare), 0);
+    }
+}

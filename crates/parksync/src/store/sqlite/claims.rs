@@ -408,7 +408,9 @@ fn settle_late(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
     let under_way: Option<i64> = tx
         .db
         .prepare_cached("SELECT head_id FROM lane WHERE member_id = ?1")?
-        .query_row([lane], |row| row.get(0))?;
+        .query_row([lane], |row| row.get(0))
+        .optional()?
+        .flatten();
     if under_way == Some(head.id) {
         // Nothing newer was told.
         return Ok(());
