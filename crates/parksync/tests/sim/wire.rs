@@ -247,7 +247,8 @@ impl Courier for Line {
         let outcome = answer.await.unwrap_or_else(|_| Outcome::Unknown {
             why: "the answer never came".to_owned(),
         });
-        if !self.trouble.cut.load(Ordering::Relaxed) {
+        // Only who is awake and reaches the database can tell the others.
+        if !self.trouble.cut.load(Ordering::Relaxed) && !self.ice.is_frozen() {
             self.wechat.heard(&outcome);
         }
         outcome
