@@ -232,7 +232,7 @@ impl WeChat {
         let heard = mood.shut_from.is_none_or(|from| now >= from);
         // The wait is told in the time of the database, whose clock may be set meanwhile.
         let shut = mood.shut_until.is_some_and(|until| now + STORE_CLOCK_STEP < until);
-        if shut && heard && (!disturbed || self.is_shared) {
+        if shut && heard && how == How::Plain && (!disturbed || self.is_shared) {
             book.wrong(what("called before Retry-After was over"));
         }
         if mood.refused_circle.as_deref() == Some(&delivery.member.circle)
