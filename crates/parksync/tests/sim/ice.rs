@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parksync::clock::Wrong;
+use parksync::limits;
 use tokio::time::Instant;
 
 use crate::world::story;
@@ -34,6 +35,8 @@ pub(crate) struct Ice {
     blind: AtomicBool,
     thawed_at: Mutex<Option<Instant>>,
     waiting: Mutex<Vec<Waker>>,
+    /// When its time of day was set last, and how far ahead it was before.
+    was_set: Mutex<Option<(Instant, i64)>>,
     wrong: Wrong,
 }
 
@@ -48,6 +51,12 @@ impl Ice {
 
     pub(crate) fn is_frozen(&self) -> bool {
         self.frozen.load(Ordering::Relaxed)
+    }
+
+    /// Its time of day is set.
+    pub(crate) fn set_clock(&self, ahead_ms: i64) {
+        let before = self.wrong.ahead_ms.swap(ahead_ms, Ordering::Relaxed);
+        *self.was_set.lock().unwrap() = Some((Instant::now(), before));
     }
 
     pub(crate) fn die(&self) {
@@ -80,7 +89,14 @@ impl Ice {
         }
         let process = self.process;
         story(|| format!("process {process} freezes for {how_long:?}: {kind:?}"));
+        // Against what its last look showed, which is a beat ago at most.
+        let was_set = self
+            .was_set
+            .lock()
+            .unwrap()
+            .filter(|(at, _)| at.elapsed() <= 2 * limits::BEAT);
         let ahead_ms = self.wrong.ahead_ms.load(Ordering::Relaxed);
+        let ahead_ms = was_set.map_or(ahead_ms, |(_, before)| ahead_ms.max(before));
         let ice = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(how_long).await;

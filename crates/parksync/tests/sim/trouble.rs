@@ -12,7 +12,7 @@ use parksync::store::{ClaimRequest, NodeId, Settled, Store};
 
 use crate::gates::Message;
 use crate::ice::Kind;
-use crate::machine::Process;
+use crate::machine::{Machine, Process};
 use crate::run::{Sim, circle_of};
 use crate::truth::newest;
 use crate::world::{Pair, story};
@@ -51,9 +51,12 @@ impl Sim {
                 };
                 let jump = i64::try_from(self.dice.below(2 * most.unsigned_abs())).unwrap() - most;
                 let machine = usize::try_from(self.dice.below(self.machines.len() as u64)).unwrap();
-                let wrong = &self.machines[machine].wrong;
+                let Machine { wrong, process, .. } = &self.machines[machine];
                 story(|| format!("the clock of machine {machine} is set {jump} s ahead"));
-                wrong.ahead_ms.store(jump * 1000, Ordering::Relaxed);
+                match process {
+                    Some(process) => process.ice.set_clock(jump * 1000),
+                    None => wrong.ahead_ms.store(jump * 1000, Ordering::Relaxed),
+                }
                 // A wait goes by the clock that was set.
                 self.wechat.nobody_may_have_heard();
             }
