@@ -12,28 +12,31 @@ pub mod inline;
 mod lanes;
 mod members;
 mod nodes;
+mod opening;
 mod outbox;
 mod record;
+mod settle;
 mod sweep;
 mod trace;
+mod tx;
+mod writer;
 
-use std::cell::{Cell, RefCell};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::fs::{OpenOptions, TryLockError};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use tokio::sync::{Notify, mpsc, oneshot};
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{Notify, mpsc};
 
 use self::disk::Disk;
-use super::book::{self, Counts, Prepared};
+pub use self::opening::{OpenError, ServeLock};
+use self::opening::{check_vault, connect, make_private_file, make_private_folder, migrate};
+use self::tx::{Failure, Tx, direction, millis, timestamp};
+use self::writer::{Job, Shared, job, write_all};
+use super::book::Prepared;
 use super::vault::Vault;
 use super::{
     Amend, Amended, Beat, Bound, ClaimRequest, Counter, Entry, GateEvent, Hold, Lease, Member, MerchantNews, NeverSent,
@@ -42,22 +45,11 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::domain::delivery::Scope;
-use crate::domain::gate::Direction;
 use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
-use crate::sabotage::{self, Sabotage};
 
-/// Jobs in one transaction at most. Beyond it a commit would keep its first caller waiting for nothing.
-const GROUP: usize = 1000;
 /// Jobs that may wait for the writer. A sender beyond it is told to come back.
 const QUEUE: usize = 4096;
-/// Pages in the log before a checkpoint: rare enough to stay out of the tail latency, small enough to keep the log short.
-const CHECKPOINT_PAGES: u32 = 10_000;
-
-/// The schema that this program writes: the number of its migrations.
-const SCHEMA: u32 = MIGRATIONS.len() as u32;
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/sqlite/0001_start.sql")];
-
 /// A store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
@@ -84,53 +76,6 @@ impl Drop for SqliteStore {
         }
     }
 }
-
-/// Why a store could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The folder or file cannot be used.
-    #[error("cannot use {path}: {source}")]
-    File {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// SQLite refuses the file.
-    #[error("cannot open the database {path}: {source}")]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
-    },
-    /// Another process delivers from this database.
-    #[error("another parksync already serves the database {path}")]
-    Served {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file was written by a newer Parksync.
-    #[error("the database {path} has schema {found}, this parksync knows {known}: install the newer parksync again")]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its schema.
-        found: u32,
-        /// The newest schema we know.
-        known: u32,
-    },
-    /// The vault key does not belong to this file.
-    #[error("the vault key does not open the database {path}: use the key file that it was made with")]
-    WrongVault {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-/// Held by the one process that delivers from a database. Dropping it lets the next one in.
-#[derive(Debug)]
-pub struct ServeLock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
 
 impl SqliteStore {
     /// Opens a database, and makes it when there is none.
@@ -326,7 +271,7 @@ impl Store for SqliteStore {
     }
 
     async fn settle(&self, settled: Vec<Settled>) -> Result<usize, StoreError> {
-        self.write("settle deliveries", move |tx| claims::settle(tx, &settled))
+        self.write("settle deliveries", move |tx| settle::settle(tx, &settled))
             .await
     }
 
@@ -443,310 +388,5 @@ impl Store for SqliteStore {
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
-    }
-}
-
-/// The database inside one transaction, with what the steps share.
-struct Tx<'a> {
-    db: &'a Connection,
-    vault: &'a Vault,
-    /// The time by the clock of the store, which leases are measured by.
-    store_now: Timestamp,
-    counts: RefCell<Counts>,
-    /// Something was written that may make a lane due.
-    woke: Cell<bool>,
-}
-
-impl Tx<'_> {
-    /// Adds to a counter; written once, before the commit.
-    fn count(&self, name: &'static str, scope: &str, word: &str, by: i64) {
-        book::count(&mut self.counts.borrow_mut(), name, scope, word, by);
-    }
-
-    fn count_all(&self, counts: Counts) {
-        let mut all = self.counts.borrow_mut();
-        for (key, by) in counts {
-            *all.entry(key).or_default() += by;
-        }
-    }
-
-    /// Counts what left the waiting ones, and how.
-    fn leave_waiting(&self, circle: &str, word: &str, by: usize) {
-        book::leave_waiting(&mut self.counts.borrow_mut(), circle, word, by);
-    }
-
-    fn write_counts(&self) -> rusqlite::Result<()> {
-        let mut statement = self.db.prepare_cached(
-            "INSERT INTO counter (name, scope, word, value) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (name, scope, word) DO UPDATE SET value = value + excluded.value",
-        )?;
-        let counts = self.counts.take();
-        for ((name, scope, word), by) in &counts {
-            statement.execute((name, scope, word, by))?;
-        }
-        Ok(())
-    }
-}
-
-/// What can go wrong inside a job.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Database(#[from] rusqlite::Error),
-    #[error(transparent)]
-    Vault(#[from] super::vault::VaultError),
-    #[error("a stored row is damaged: {0}")]
-    Damaged(&'static str),
-}
-
-impl Failure {
-    fn told(&self, doing: &'static str) -> StoreError {
-        StoreError::Failed {
-            doing,
-            cause: self.to_string(),
-        }
-    }
-}
-
-/// Runs inside the transaction and says whether its writes stand, and what to tell the caller once the commit is known.
-type Job = Box<dyn FnOnce(Turn<'_>) -> Option<(bool, Ending)> + Send>;
-type Ending = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>)>;
-
-/// What a job gets: its turn, or why there is none.
-enum Turn<'a> {
-    Run(&'a Tx<'a>),
-    Refused(Arc<rusqlite::Error>),
-}
-
-fn job<T: Send + 'static>(
-    doing: &'static str,
-    work: impl FnOnce(&Tx<'_>) -> Result<T, Failure> + Send + 'static,
-) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
-    let (reply, done) = oneshot::channel();
-    let job: Job = Box::new(move |turn| {
-        let failed = move |cause: Arc<rusqlite::Error>| StoreError::Failed {
-            doing,
-            cause: cause.to_string(),
-        };
-        let tx = match turn {
-            Turn::Run(tx) => tx,
-            Turn::Refused(cause) => {
-                let _ = reply.send(Err(failed(cause)));
-                return None;
-            }
-        };
-        let result = work(tx).map_err(|failure| failure.told(doing));
-        let stands = result.is_ok();
-        let ending: Ending = Box::new(move |committed| {
-            // A caller that went away does not hear of it; what was written stays written.
-            let _ = reply.send(committed.map_err(failed).and(result));
-        });
-        Some((stands, ending))
-    });
-    (job, done)
-}
-
-/// What the writer shares with the store.
-struct Shared {
-    disk: Disk,
-    vault: Arc<Vault>,
-    clock: Clock,
-    changed: Arc<Notify>,
-    /// Which process of a simulation this is.
-    #[cfg(feature = "sabotage")]
-    process: u32,
-}
-
-fn write_all(mut db: Connection, mut queue: mpsc::Receiver<Job>, shared: &Shared) {
-    let mut group = Vec::with_capacity(GROUP);
-    while let Some(first) = queue.blocking_recv() {
-        group.push(first);
-        while group.len() < GROUP
-            && let Ok(next) = queue.try_recv()
-        {
-            group.push(next);
-        }
-        // A panic is a fault of ours in one group of jobs. Its transaction is rolled back, its callers hear of it, the next goes on.
-        let group = std::mem::take(&mut group);
-        if catch_unwind(AssertUnwindSafe(|| write_group(&mut db, group, shared))).is_err() {
-            tracing::error!("a write broke off and was rolled back");
-        }
-    }
-}
-
-fn write_group(db: &mut Connection, group: Vec<Job>, shared: &Shared) {
-    let mut endings = Vec::with_capacity(group.len());
-    let mut group = group.into_iter();
-    let committed = run_group(db, &mut group, &mut endings, shared).map_err(Arc::new);
-    sabotage::crash_point("after-commit");
-    if matches!(committed, Ok(true)) {
-        shared.changed.notify_one();
-    }
-    for ending in endings {
-        ending(committed.as_ref().map(|_| ()).map_err(Arc::clone));
-    }
-    // Those that the transaction did not come to hear the same cause.
-    if let Err(cause) = committed {
-        for job in group {
-            job(Turn::Refused(cause.clone()));
-        }
-    }
-}
-
-/// One transaction. Says whether a lane may be due now.
-fn run_group(
-    db: &mut Connection,
-    group: &mut impl Iterator<Item = Job>,
-    endings: &mut Vec<Ending>,
-    shared: &Shared,
-) -> rusqlite::Result<bool> {
-    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let tx = Tx {
-        db: &transaction,
-        vault: &shared.vault,
-        store_now: shared.clock.now(),
-        counts: RefCell::default(),
-        woke: Cell::new(false),
-    };
-    for job in group {
-        // One job that fails must not take its neighbours with it.
-        transaction.prepare_cached("SAVEPOINT job")?.execute([])?;
-        let Some((stands, ending)) = job(Turn::Run(&tx)) else {
-            continue;
-        };
-        endings.push(ending);
-        if stands {
-            tx.write_counts()?;
-        } else {
-            tx.counts.take();
-            transaction.prepare_cached("ROLLBACK TO job")?.execute([])?;
-        }
-        transaction.prepare_cached("RELEASE job")?.execute([])?;
-    }
-    let woke = tx.woke.get();
-    if sabotage::is(Sabotage::AcknowledgeBeforeCommit) {
-        for ending in endings.drain(..) {
-            ending(Ok(()));
-        }
-    }
-    #[cfg(feature = "sabotage")]
-    if let Some(fate) = inline::fate(shared.process) {
-        return inline::meet(shared.process, fate, transaction, endings, woke);
-    }
-    sabotage::crash_point("before-commit");
-    transaction.commit()?;
-    shared.disk.still_keeps()?;
-    Ok(woke)
-}
-
-/// The database holds where members were and when: nobody else on the machine reads it.
-fn make_private_folder(folder: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-fn make_private_file(path: &Path) -> std::io::Result<()> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .map(drop)
-}
-
-fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(Duration::from_secs(10))?;
-    if !flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
-        db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "FULL")?;
-        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-        db.pragma_update(None, "journal_size_limit", 256 * 1024 * 1024)?;
-    }
-    db.set_prepared_statement_cache_capacity(128);
-    // Without it SQLite plans a statement again whenever a value that might matter to a partial index is bound: each time.
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    Ok(db)
-}
-
-fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let database = |source| OpenError::Database {
-        path: path.to_owned(),
-        source,
-    };
-    let transaction = db
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(database)?;
-    let found: u32 = transaction
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(database)?;
-    if found > SCHEMA {
-        return Err(OpenError::Newer {
-            path: path.to_owned(),
-            found,
-            known: SCHEMA,
-        });
-    }
-    for sql in &MIGRATIONS[found as usize..] {
-        transaction.execute_batch(sql).map_err(database)?;
-    }
-    transaction
-        .pragma_update(None, "user_version", SCHEMA)
-        .map_err(database)?;
-    transaction.commit().map_err(database)
-}
-
-/// Whether the vault has every key that this database was ever sealed with. New keys are noted.
-fn check_vault(db: &Connection, vault: &Vault) -> rusqlite::Result<bool> {
-    for number in vault.key_numbers() {
-        db.execute(
-            "INSERT INTO vault_check (number, sealed) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-            (number, vault.seal_check(number)),
-        )?;
-    }
-    let mut checks = db.prepare("SELECT sealed FROM vault_check")?;
-    let sealed: Vec<Vec<u8>> = checks.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    Ok(sealed.iter().all(|sealed| vault.opens_check(sealed)))
-}
-
-/// Milliseconds, as stored.
-fn millis(at: Timestamp) -> i64 {
-    at.as_millisecond()
-}
-
-/// A stored time. One that no clock can show is a damaged row.
-fn timestamp(millis: i64) -> Result<Timestamp, Failure> {
-    Timestamp::from_millisecond(millis).map_err(|_| Failure::Damaged("a time is out of range"))
-}
-
-/// A stored state.
-fn direction(word: &str) -> Result<Direction, Failure> {
-    match word {
-        "IN" => Ok(Direction::In),
-        "OUT" => Ok(Direction::Out),
-        _ => Err(Failure::Damaged("a state is neither IN nor OUT")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rusqlite::StatementStatus;
-
-    use super::*;
-
-    #[test]
-    fn a_statement_is_planned_once_whatever_is_bound() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("parksync.db");
-        let mut db = connect(&path, OpenFlags::default()).unwrap();
-        migrate(&mut db, &path).unwrap();
-        let mut waiting = db
-            .prepare("SELECT id FROM delivery WHERE member_id = ?1 AND status = ?2 ORDER BY at, id LIMIT 1")
-            .unwrap();
-
-        for member in 0..3 {
-            assert!(!waiting.exists((member, "waiting")).unwrap());
-        }
-
-        assert_eq!(waiting.get_status(StatementStatus::RePrepare), 0);
     }
 }

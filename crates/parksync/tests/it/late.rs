@@ -18,6 +18,15 @@ async fn lose(store: &dyn Store, seconds: i64) -> Lease {
     lost
 }
 
+/// The car of the only member comes; the first node that tells it loses its claim, the next one delivers. Returns the lost claim.
+async fn lose_an_entry(store: &dyn Store) -> Lease {
+    store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
+    record(store, event(1, Direction::In, 100)).await;
+    let lost = lose(store, 100).await;
+    deliver(store, 100).await;
+    lost
+}
+
 async fn deliver(store: &dyn Store, seconds: i64) {
     let leases = claim(store, at(seconds), 1).await.unwrap();
     assert_eq!(leases.len(), 1);
@@ -94,10 +103,7 @@ async fn a_refusal_after_a_lost_try_does_not_bring_back_what_was_told_before() {
 #[tokio::test]
 async fn what_is_told_again_does_not_overtake_the_late_call() {
     on_every_store(|store| async move {
-        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
-        record(&*store, event(1, Direction::In, 100)).await;
-        let lost = lose(&*store, 100).await;
-        deliver(&*store, 100).await;
+        let lost = lose_an_entry(&*store).await;
         record(&*store, event(1, Direction::Out, 500)).await;
         deliver(&*store, 500).await;
 
@@ -130,10 +136,7 @@ async fn what_is_told_again_does_not_overtake_the_late_call() {
 #[tokio::test]
 async fn what_is_under_way_when_a_late_call_shows_is_told_again() {
     on_every_store(|store| async move {
-        store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
-        record(&*store, event(1, Direction::In, 100)).await;
-        let lost = lose(&*store, 100).await;
-        deliver(&*store, 100).await;
+        let lost = lose_an_entry(&*store).await;
         record(&*store, event(1, Direction::Out, 500)).await;
         let under_way = claim(&*store, at(500), 1).await.unwrap().remove(0);
 

@@ -12,7 +12,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::disk::Disk;
-use super::{Ending, Job, Open, OpenError, Shared, SqliteStore, check_vault, connect, migrate, write_group};
+use super::opening::{OpenError, check_vault, connect, migrate};
+use super::writer::{Ending, Job, Shared, write_group};
+use super::{Open, SqliteStore};
 use crate::clock::Clock;
 use crate::store::vault::Vault;
 
