@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const MIB: usize = 1024 * 1024;
-const SIZE_MIB: usize = 48;
+/// Room for a log that has not come to its checkpoint yet (40 MiB), the database and the journal of the file system.
+const SIZE_MIB: usize = 96;
 
 /// A mounted disk. Gone when dropped.
 pub(crate) struct Disk {
