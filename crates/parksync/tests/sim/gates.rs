@@ -20,7 +20,7 @@ pub(crate) struct Message {
     pub(crate) batch: Option<u64>,
     /// What the store must call it.
     pub(crate) must_be: Option<&'static str>,
-    /// It looks like a second read, and is a crossing of its own: what came between is told later.
+    /// The car turns round here: this looks like a second read until what came between is told, later.
     pub(crate) looks_merged: bool,
 }
 

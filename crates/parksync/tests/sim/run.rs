@@ -507,15 +507,17 @@ impl Sim {
                 && newest(&book.told, plate).is_some_and(|last| {
                     last.state == read.state && read.at.duration_since(last.at).abs() < self.policy.merge_window
                 });
-        if message.looks_merged || !is_reread {
-            let Message { read, batch, .. } = message;
-            let told = Told {
-                state: read.state,
-                at: read.at,
-                acknowledged_at,
-                batch: *batch,
-            };
-            book.told.entry(message.plate.clone()).or_default().push(told);
+        let told = Told {
+            state: read.state,
+            at: read.at,
+            acknowledged_at,
+            batch: message.batch,
+        };
+        if is_reread {
+            book.rereads.entry(plate.clone()).or_default().push(told);
+        } else {
+            book.part_rereads(plate, &told, self.policy.merge_window);
+            book.told.entry(plate.clone()).or_default().push(told);
         }
     }
 }

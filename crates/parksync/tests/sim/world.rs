@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parksync::domain::gate::Direction;
 
 /// Numbers that look random and are the same for the same seed (splitmix64).
@@ -80,6 +80,8 @@ pub(crate) type Pair = (String, String);
 pub(crate) struct Book {
     /// What gates told of each plate and we acknowledged, in the order of acknowledgement.
     pub(crate) told: BTreeMap<String, Vec<Told>>,
+    /// What was taken for a second read of the same passage.
+    pub(crate) rereads: BTreeMap<String, Vec<Told>>,
     /// Everything any gate ever tried to tell of a plate: what a call may say.
     pub(crate) possible: BTreeMap<String, BTreeMap<(Timestamp, bool), Option<u64>>>,
     /// Which plates are bound to whom, and for how many times they were unbound before.
@@ -113,6 +115,23 @@ impl Book {
             let what = what.into();
             story(|| format!("WRONG {what}"));
             self.wrong.push(what);
+        }
+    }
+
+    /// A crossing the other way between two reads makes the second one a passage of its own, told when it came.
+    pub(crate) fn part_rereads(&mut self, plate: &str, crossing: &Told, window: SignedDuration) {
+        let Some(rereads) = self.rereads.get_mut(plate) else {
+            return;
+        };
+        let told = self.told.entry(plate.to_owned()).or_default();
+        let reads = || rereads.iter().chain(&*told).filter(|read| read.state != crossing.state);
+        let before = reads().map(|read| read.at).filter(|at| *at <= crossing.at).max();
+        let after = reads().map(|read| read.at).filter(|at| *at > crossing.at).min();
+        if let (Some(before), Some(after)) = (before, after)
+            && after.duration_since(before) <= window
+            && let Some(parted) = rereads.iter().position(|read| read.at == after)
+        {
+            told.push(rereads.swap_remove(parted));
         }
     }
 
