@@ -2,7 +2,8 @@
 //!
 //! Prints one Markdown row per figure. Beside each stands a ratio to something fixed that was measured in the same run, since
 //! machines differ and this one may be shared. Client, WeChat Pay and service share the cores. Parts: `intake`, `outbox`, `latency`,
-//! `drain`, `million`, `postgres`; without one, all but the last, which wants Debian's package `postgresql`.
+//! `drain`, `million`; without one, all of these. And `postgres`, which wants Debian's package `postgresql`, or a third of it:
+//! `pg-intake`, `pg-claims`, `pg-nodes`.
 
 #![expect(
     clippy::unwrap_used,
@@ -62,8 +63,15 @@ async fn main() {
     if is_asked("million") {
         waiting::million().await;
     }
-    if parts.iter().any(|asked| *asked == "postgres") {
-        postgres::all().await;
+    let of_postgres = |part: &str| parts.iter().any(|asked| *asked == "postgres" || *asked == part);
+    if of_postgres("pg-intake") {
+        postgres::intake(&postgres::server()).await;
+    }
+    if of_postgres("pg-claims") {
+        postgres::claims(&postgres::server()).await;
+    }
+    if of_postgres("pg-nodes") {
+        postgres::nodes(&postgres::server()).await;
     }
 }
 

@@ -19,15 +19,11 @@ use crate::waiting::{car, entry, median};
 const SINGLES: u32 = 40_000;
 const BATCHES: u32 = 600;
 const BATCH: u32 = 64;
-const LANES: u32 = 40_000;
-const ROUNDS: usize = 3;
+const LANES: u32 = 20_000;
+const ROUNDS: usize = 5;
 
-pub(crate) async fn all() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
-    let server = Server::roomy(&folder);
-    intake(&server).await;
-    claims(&server).await;
-    nodes(&server).await;
+pub(crate) fn server() -> Server {
+    Server::roomy(&tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep())
 }
 
 async fn prepare(server: &Server) -> (Bench, String) {
@@ -47,7 +43,7 @@ async fn open(bench: &Bench, server: &Server, name: &str) -> Arc<PgStore> {
 }
 
 /// Events in over HTTP, through one node.
-async fn intake(server: &Server) {
+pub(crate) async fn intake(server: &Server) {
     let (mut bench, _) = prepare(server).await;
     bench.serve().await;
     let posts = bench.singles(SINGLES, None, false).await;
@@ -65,12 +61,11 @@ async fn intake(server: &Server) {
 }
 
 /// Claim and settle without the call between them.
-async fn claims(server: &Server) {
+pub(crate) async fn claims(server: &Server) {
     let (bench, name) = prepare(server).await;
     let store = open(&bench, server, &name).await;
-    multiply(&bench, server, &name, &store, MALL, LANES).await;
     multiply(&bench, server, &name, &store, OTHER_MALL, 1).await;
-    let alone = claim_rate(&store).await;
+    let alone = claim_rate(&bench, server, &name, &store).await;
     row(
         "PostgreSQL: lanes claimed and settled/s, batches of 64, no call",
         &format!("{alone:.0}"),
@@ -83,13 +78,7 @@ async fn claims(server: &Server) {
             .hold(Scope::Circle, OTHER_MALL.to_owned(), held, Timestamp::now())
             .await
             .unwrap();
-        let mut ratios = Vec::new();
-        for _ in 0..ROUNDS {
-            multiply(&bench, server, &name, &store, MALL, LANES / 2).await;
-            let beside = claim_rate(&store).await;
-            ratios.push(beside);
-        }
-        let beside = median(ratios);
+        let beside = claim_rate(&bench, server, &name, &store).await;
         row(
             &format!("PostgreSQL: the same beside {written} stuck lanes of another circle"),
             &format!("{beside:.0}"),
@@ -98,7 +87,18 @@ async fn claims(server: &Server) {
     }
 }
 
-async fn claim_rate(store: &PgStore) -> f64 {
+/// The median of a few rounds.
+async fn claim_rate(bench: &Bench, server: &Server, name: &str, store: &PgStore) -> f64 {
+    let mut rates = Vec::new();
+    for _ in 0..ROUNDS {
+        multiply(bench, server, name, store, MALL, LANES).await;
+        rates.push(claim_all(store).await);
+    }
+    median(rates)
+}
+
+/// Claims and settles all that is due. Returns lanes a second.
+async fn claim_all(store: &PgStore) -> f64 {
     let card = NodeCard {
         name: "bench".to_owned(),
         role: "worker",
@@ -165,12 +165,12 @@ async fn multiply(bench: &Bench, server: &Server, name: &str, store: &PgStore, c
 }
 
 /// Four nodes against one, each held to eight calls under way, against an answer that takes 50 ms.
-async fn nodes(server: &Server) {
+pub(crate) async fn nodes(server: &Server) {
     let mut rates = Vec::new();
     for count in [1, 4] {
         let (mut bench, name) = prepare(server).await;
         let store = open(&bench, server, &name).await;
-        multiply(&bench, server, &name, &store, MALL, LANES / 2).await;
+        multiply(&bench, server, &name, &store, MALL, LANES).await;
         drop(store);
         let stub = bench.call_a_slow_stub(Duration::from_millis(50));
         let mut processes: Vec<Child> = (0..count)

@@ -22,7 +22,7 @@ mod trace;
 mod tx;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool};
@@ -54,6 +54,8 @@ const THREADS: usize = 2;
 const QUEUE: usize = 4096;
 /// Bindings under way at one time.
 const BINDS: usize = 4;
+/// Rows of each counter that a process adds to.
+const SHARDS: i64 = 4;
 /// How often a transaction is tried again that the database gave up for another one's sake.
 const TRIES: u32 = 5;
 
@@ -72,8 +74,9 @@ pub struct PgStore {
 struct Inner {
     pool: Pool,
     vault: Arc<Vault>,
-    /// Counters of this process go to rows of its own.
+    /// Counters of this process go to rows of its own: the first of them, and how many transactions there were.
     shard: i64,
+    turns: AtomicI64,
     changed: Notify,
     /// Something was written that other nodes have to hear of.
     ring: Notify,
@@ -97,6 +100,11 @@ impl Drop for PgStore {
 impl Inner {
     async fn client(&self) -> Result<Object, Failure> {
         Ok(self.pool.get().await?)
+    }
+
+    /// The row of each counter that the next transaction adds to: those at the same time must not wait for each other.
+    fn next_shard(&self) -> i64 {
+        self.shard + self.turns.fetch_add(1, Ordering::Relaxed).rem_euclid(SHARDS)
     }
 
     /// A lane may be due: says so here and to the other nodes.
@@ -170,6 +178,7 @@ impl PgStore {
             pool: address.pool()?,
             vault,
             shard: shard(),
+            turns: AtomicI64::new(0),
             changed: Notify::new(),
             ring: Notify::new(),
             rings: AtomicBool::new(false),
@@ -293,12 +302,12 @@ pub const fn hot_statements() -> [(&'static str, &'static str, &'static str); 9]
     ]
 }
 
-/// A number that two processes hardly share. If they do, they only wait for each other.
+/// The first row of each counter for a process. Two processes hardly share it. If they do, they only wait for each other.
 fn shard() -> i64 {
     let mut bytes = [0; 2];
     // Without randomness every process counts in the same rows, which is slower and still right.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
-    i64::from(u16::from_be_bytes(bytes) % 256)
+    i64::from(u16::from_be_bytes(bytes) % 64) * SHARDS
 }
 
 #[async_trait]

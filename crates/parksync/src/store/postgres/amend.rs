@@ -85,7 +85,7 @@ async fn amend_event(tx: &Tx<'_>, amend: &Amend, wrong: &Wrong) -> Result<Amende
     };
     let event = amend.corrected(plate, wrong.gate.clone(), wrong.crossing);
     let event = Prepared::new(tx.vault, event);
-    let recorded = ingest::record(tx, &[&event]).await?.pop();
+    let recorded = Box::pin(ingest::record(tx, &[&event])).await?.pop();
     Ok(Amended::Corrected(recorded.unwrap_or(Recorded::Duplicate)))
 }
 

@@ -33,14 +33,14 @@ pub(super) async fn set_circles(tx: &Tx<'_>, circles: &[(String, String)]) -> Re
 pub(super) async fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
     let lanes = tx
         .rows(
-            "WITH ended AS (SELECT member_id FROM lane WHERE node_id IS NOT NULL AND lease_until <= $1
+            "WITH ended AS (SELECT member_id FROM lane WHERE node_id IS NOT NULL AND lease_until <= now_ms()
                             ORDER BY member_id FOR UPDATE SKIP LOCKED),
                   freed AS (UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1, suspect_id = head_id,
                                             suspect_plate = (SELECT plate_tag FROM message WHERE id = head_id)
                             FROM ended WHERE lane.member_id = ended.member_id RETURNING lane.head_id, lane.circle_id),
                   tried AS (UPDATE message SET tries = tries + 1 FROM freed WHERE id = freed.head_id AND status || '' = 'waiting')
              SELECT c.name FROM freed JOIN circle c ON c.id = freed.circle_id",
-            &[&millis(tx.store_now)],
+            &[],
         )
         .await?;
     for row in &lanes {
@@ -85,9 +85,9 @@ async fn active_circles(tx: &Tx<'_>) -> Result<Vec<Circle>, Failure> {
 
 /// When the next lane that may be claimed is due. A circle on hold is due when its probe is.
 pub(super) async fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Failure> {
-    let holds = Holds::load(tx).await?;
+    let (holds, circles) = tokio::try_join!(biased; Holds::load(tx), active_circles(tx))?;
     let mut next: Option<i64> = None;
-    for circle in active_circles(tx).await? {
+    for circle in circles {
         let mut due = Some(circle.due);
         if let Some(hold) = holds.over(&circle) {
             due = hold
@@ -106,8 +106,7 @@ pub(super) async fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lea
         return Ok(Vec::new());
     }
     let now = millis(request.now);
-    let mut holds = Holds::load_for_claim(tx).await?;
-    let mut circles = active_circles(tx).await?;
+    let (mut holds, mut circles) = tokio::try_join!(biased; Holds::load_for_claim(tx, now), active_circles(tx))?;
     circles.retain(|circle| circle.due <= now);
     if circles.is_empty() {
         return Ok(Vec::new());
@@ -127,7 +126,7 @@ pub(super) async fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lea
                 *allowance += unused;
             }
             if !held.is_empty() {
-                holds.probe(tx, circle, millis(tx.store_now + request.lease)).await?;
+                holds.probe(tx, circle, lease_ms(request)).await?;
             }
         }
         // Who did not get his quota has nothing more that is due.
@@ -143,6 +142,10 @@ pub(super) async fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lea
         taken.extend(more.into_iter().flatten());
     }
     lease(tx, request, taken).await
+}
+
+fn lease_ms(request: &ClaimRequest) -> i64 {
+    i64::try_from(request.lease.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// How many lanes each circle may have in this round. What is asked for is taken off the allowances; the caller gives back what was
@@ -161,8 +164,7 @@ fn ask(
         let allowance = allowed.get(&circle.merchant).copied().unwrap_or(u32::MAX);
         let mut most = quota.min(left).min(allowance);
         if let Some(hold) = holds.over(circle) {
-            let probes = hold.probe_at.is_some_and(|at| at <= millis(request.now)) && !hold.probing;
-            most = most.min(u32::from(probes));
+            most = most.min(u32::from(hold.probe_is_due(millis(request.now))));
         }
         if most == 0 {
             continue;
@@ -263,8 +265,8 @@ async fn lease(tx: &Tx<'_>, request: &ClaimRequest, taken: Vec<Taken>) -> Result
     let tags: Vec<&[u8]> = leases.iter().map(|(_, tag)| tag.as_slice()).collect();
     let states: Vec<&str> = leases.iter().map(|(lease, _)| lease.head.state.as_str()).collect();
     let at: Vec<i64> = leases.iter().map(|(lease, _)| millis(lease.head.at)).collect();
-    let until = millis(tx.store_now + request.lease);
-    let claims: Args<'_> = &[&lanes, &heads, &request.node.0, &until];
+    let lease = lease_ms(request);
+    let claims: Args<'_> = &[&lanes, &heads, &request.node.0, &lease];
     let tells: Args<'_> = &[&lanes, &tags, &states, &at];
     tokio::try_join!(tx.execute(CLAIM, claims), tx.execute(TELL, tells))?;
     Ok(leases.into_iter().map(|(lease, _)| lease).collect())
@@ -279,7 +281,7 @@ pub(super) const HEADS: &str =
                       AND status = 'waiting' ORDER BY at, id LIMIT 1)) AND status || '' = 'waiting') m
     JOIN member p ON p.id = m.member_id";
 
-const CLAIM: &str = "UPDATE lane SET node_id = $3, lease_until = $4, epoch = epoch + 1, due_at = NULL, head_id = k.head
+const CLAIM: &str = "UPDATE lane SET node_id = $3, lease_until = now_ms() + $4, epoch = epoch + 1, due_at = NULL, head_id = k.head
     FROM unnest($1::bigint[], $2::bigint[]) k (id, head) WHERE lane.member_id = k.id";
 
 const TELL: &str = "INSERT INTO told (member_id, plate_tag, state, at)

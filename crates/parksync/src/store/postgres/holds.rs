@@ -188,12 +188,18 @@ pub(super) struct HeldNow {
     pub(super) probing: bool,
 }
 
+impl HeldNow {
+    pub(super) fn probe_is_due(&self, now: i64) -> bool {
+        self.probe_at.is_some_and(|at| at <= now) && !self.probing
+    }
+}
+
 impl Holds {
     pub(super) async fn load(tx: &Tx<'_>) -> Result<Self, Failure> {
         let rows = tx
             .rows(
-                "SELECT scope, name, probe_at, probing_until > $1 FROM hold",
-                &[&millis(tx.store_now)],
+                "SELECT scope, name, probe_at, probing_until > now_ms() FROM hold",
+                &[],
             )
             .await?;
         let held = rows.into_iter().map(|row| {
@@ -208,13 +214,13 @@ impl Holds {
     }
 
     /// Loads them for a claim. Of all nodes only one at a time may see that a probe is due.
-    pub(super) async fn load_for_claim(tx: &Tx<'_>) -> Result<Self, Failure> {
+    pub(super) async fn load_for_claim(tx: &Tx<'_>, now: i64) -> Result<Self, Failure> {
         let holds = Self::load(tx).await?;
-        if holds.0.is_empty() {
+        if !holds.0.values().any(|held| held.probe_is_due(now)) {
             return Ok(holds);
         }
-        lock(tx).await?;
-        Self::load(tx).await
+        let ((), holds) = tokio::try_join!(biased; lock(tx), Self::load(tx))?;
+        Ok(holds)
     }
 
     fn key(&self, circle: &Circle) -> (&'static str, String) {
@@ -239,13 +245,13 @@ impl Holds {
         }
     }
 
-    /// Writes down that a probe is under way.
-    pub(super) async fn probe(&self, tx: &Tx<'_>, circle: &Circle, until: i64) -> Result<(), Failure> {
+    /// Writes down that a probe is under way, for so many milliseconds.
+    pub(super) async fn probe(&self, tx: &Tx<'_>, circle: &Circle, lease: i64) -> Result<(), Failure> {
         let (scope, name) = self.key(circle);
         if self.0.contains_key(&(scope, name.clone())) {
             tx.execute(
-                "UPDATE hold SET probing_until = $3 WHERE scope = $1 AND name = $2",
-                &[&scope, &name, &until],
+                "UPDATE hold SET probing_until = now_ms() + $3 WHERE scope = $1 AND name = $2",
+                &[&scope, &name, &lease],
             )
             .await?;
         }

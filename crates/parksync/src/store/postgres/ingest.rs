@@ -126,7 +126,7 @@ async fn commit_once(
         tx.count("never", &read.lot, read.reason, 1);
     }
     let events: Vec<&Prepared> = group.iter().flat_map(|job| &job.events).collect();
-    let mut recorded = record(&tx, &events).await?.into_iter();
+    let mut recorded = Box::pin(record(&tx, &events)).await?.into_iter();
     sabotage::crash_point("before-commit");
     tx.commit(inner).await?;
     sabotage::crash_point("after-commit");
@@ -175,10 +175,12 @@ async fn load(tx: &Tx<'_>, events: &[&Prepared]) -> Result<Book, Failure> {
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
     let cars: Args<'_> = &[&circles, &tags];
     let (known, numbered): (Args<'_>, Args<'_>) = (&[&dedupe], &[&count]);
-    lanes::lock_cars(tx, &tags).await?;
-    let lanes = tx.rows(LOCK_LANES, cars).await?;
-    // Nobody else changes any of this now. The server works the questions off one after the other; they only travel together.
-    let (seen, visits, listeners, waiting, numbers) = tokio::try_join!(
+    // The server works them off one after the other, as of when it comes to each; they only travel together. Behind the locks nobody
+    // else changes any of this.
+    let ((), lanes, seen, visits, listeners, waiting, numbers) = tokio::try_join!(
+        biased;
+        lanes::lock_cars(tx, &tags),
+        tx.rows(LOCK_LANES, cars),
         tx.rows("SELECT dedupe FROM seen WHERE dedupe = ANY($1::bytea[])", known),
         tx.rows(VISITS, cars),
         tx.rows(LISTENERS, cars),
@@ -343,12 +345,16 @@ async fn save(tx: &Tx<'_>, events: &[&Prepared], book: Book) -> Result<(), Failu
         })
         .collect();
     let lanes: Vec<i64> = changes.lanes.iter().copied().collect();
-    write_events(tx, events, &changes.events).await?;
-    write_visits(tx, changes.visits.into_values()).await?;
-    write_messages(tx, events, "message", &messages).await?;
-    write_messages(tx, events, "delivery", &superseded_at_once).await?;
-    write_parted(tx, events, &changes.moved, &changes.parted).await?;
-    lanes::end(tx, &superseded).await?;
+    tokio::try_join!(
+        biased;
+        write_events(tx, events, &changes.events),
+        write_visits(tx, changes.visits.into_values()),
+        write_messages(tx, events, "message", &messages),
+        write_messages(tx, events, "delivery", &superseded_at_once),
+        write_parted(tx, events, &changes.moved, &changes.parted),
+        lanes::end(tx, &superseded),
+        tx.write_counts(),
+    )?;
     lanes::refresh(tx, &lanes).await
 }
 
@@ -407,6 +413,7 @@ async fn write_events(tx: &Tx<'_>, events: &[&Prepared], new: &[NewEvent]) -> Re
         &replayed, &recorded,
     ];
     tokio::try_join!(
+        biased;
         tx.execute("INSERT INTO seen (dedupe) SELECT unnest($1::bytea[])", known),
         tx.execute(INSERT_EVENTS, columns),
     )?;

@@ -13,8 +13,8 @@ const LISTED: SignedDuration = SignedDuration::from_hours(24);
 pub(super) async fn join(tx: &Tx<'_>, card: &NodeCard) -> Result<NodeId, Failure> {
     let rows = tx
         .rows(
-            "INSERT INTO node (name, role, version, started_at, seen_at) VALUES ($1, $2, $3, $4, $4) RETURNING id",
-            &[&card.name, &card.role, &card.version, &millis(tx.store_now)],
+            "INSERT INTO node (name, role, version, started_at, seen_at) VALUES ($1, $2, $3, now_ms(), now_ms()) RETURNING id",
+            &[&card.name, &card.role, &card.version],
         )
         .await?;
     let row = rows.first().ok_or(Failure::Damaged("a node got no number"))?;
@@ -22,7 +22,8 @@ pub(super) async fn join(tx: &Tx<'_>, card: &NodeCard) -> Result<NodeId, Failure
 }
 
 pub(super) async fn beat(tx: &Tx<'_>, pulse: Pulse) -> Result<Beat, Failure> {
-    let now = millis(tx.store_now);
+    let store_now = tx.store_now().await?;
+    let now = millis(store_now);
     let known = tx
         .execute(
             "UPDATE node SET seen_at = $2, ahead_ms = $3, in_flight = $4, sent = $5 WHERE id = $1",
@@ -37,13 +38,13 @@ pub(super) async fn beat(tx: &Tx<'_>, pulse: Pulse) -> Result<Beat, Failure> {
         .await?;
     tx.execute(
         "DELETE FROM node WHERE id IN (SELECT id FROM node WHERE seen_at < $1 FOR UPDATE SKIP LOCKED)",
-        &[&millis(tx.store_now - LISTED)],
+        &[&millis(store_now - LISTED)],
     )
     .await?;
     let workers = tx
         .rows(
             "SELECT count(*) FROM node WHERE seen_at > $1 AND role <> 'web'",
-            &[&millis(tx.store_now - limits::NODE_SILENT)],
+            &[&millis(store_now - limits::NODE_SILENT)],
         )
         .await?;
     let workers: i64 = match workers.first() {
@@ -68,7 +69,7 @@ pub(super) async fn beat(tx: &Tx<'_>, pulse: Pulse) -> Result<Beat, Failure> {
         })
     });
     Ok(Beat {
-        store_now: tx.store_now,
+        store_now,
         workers: u32::try_from(workers.max(1)).unwrap_or(u32::MAX),
         merchants: merchants.collect::<Result<_, Failure>>()?,
         forgotten: known == 0,
@@ -95,6 +96,7 @@ pub(super) async fn leave(tx: &Tx<'_>, node: NodeId) -> Result<(), Failure> {
 }
 
 pub(super) async fn nodes(tx: &Tx<'_>) -> Result<Vec<Node>, Failure> {
+    let store_now = tx.store_now().await?;
     let rows = tx
         .rows(
             "SELECT id, name, role, version, started_at, seen_at, ahead_ms, in_flight, sent,
@@ -116,7 +118,7 @@ pub(super) async fn nodes(tx: &Tx<'_>) -> Result<Vec<Node>, Failure> {
                 version: row.try_get(3)?,
                 started_at: timestamp(row.try_get(4)?)?,
                 seen_at,
-                silent: tx.store_now.duration_since(seen_at),
+                silent: store_now.duration_since(seen_at),
                 ahead: SignedDuration::from_millis(row.try_get(6)?),
                 lanes: number(9)?,
                 in_flight: number(7)?,
@@ -234,5 +236,5 @@ pub(super) async fn replication(tx: &Tx<'_>) -> Result<(Replication, Timestamp),
     } else {
         Replication::None
     };
-    Ok((replication, tx.store_now))
+    Ok((replication, tx.store_now().await?))
 }

@@ -1,6 +1,6 @@
 //! Settles: what tries came to, in batches, inside a transaction. What went well is written together; the rest one by one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -20,7 +20,7 @@ struct Lane {
 }
 
 pub(super) async fn settle(tx: &Tx<'_>, settled: &[Settled]) -> Result<usize, Failure> {
-    let mut lanes = lock(tx, settled).await?;
+    let (mut lanes, held) = tokio::try_join!(biased; lock(tx, settled), holds::names(tx))?;
     let mut valid: Vec<&Settled> = Vec::with_capacity(settled.len());
     let mut late: Vec<&Settled> = Vec::new();
     for one in settled {
@@ -35,14 +35,11 @@ pub(super) async fn settle(tx: &Tx<'_>, settled: &[Settled]) -> Result<usize, Fa
         }
     }
     let lost = settled.len() - valid.len();
-    write_attempts(tx, &valid).await?;
-    deliver(tx, &valid).await?;
     kill(tx, &valid).await?;
-    let ids: Vec<i64> = valid.iter().map(|one| one.lease.lane).collect();
-    tx.execute(FREE, &[&ids]).await?;
-    tx.wake();
+    // In this order: a lane is due when the first of the messages is that still wait.
+    tokio::try_join!(biased; write_attempts(tx, &valid), deliver(tx, &valid), free(tx, &valid))?;
     repeat(tx, &valid).await?;
-    judge_holds(tx, &valid).await?;
+    judge_holds(tx, &valid, &held).await?;
     for one in &valid {
         let suspect = lanes.get(&one.lease.lane).is_some_and(|lane| lane.suspect);
         if suspect && matches!(one.verdict, Verdict::Delivered) {
@@ -60,6 +57,13 @@ pub(super) const FREE: &str = "UPDATE lane SET node_id = NULL, lease_until = NUL
            due_at = (SELECT m.not_before FROM message m
                      WHERE m.member_id = lane.member_id AND m.status = 'waiting' ORDER BY m.at, m.id LIMIT 1)
     WHERE member_id = ANY($1::bigint[])";
+
+async fn free(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
+    let ids: Vec<i64> = valid.iter().map(|one| one.lease.lane).collect();
+    tx.execute(FREE, &[&ids]).await?;
+    tx.wake();
+    Ok(())
+}
 
 async fn lock(tx: &Tx<'_>, settled: &[Settled]) -> Result<HashMap<i64, Lane>, Failure> {
     let ids: Vec<i64> = settled.iter().map(|one| one.lease.lane).collect();
@@ -192,8 +196,11 @@ pub(super) const REPEAT: &str =
     UPDATE lane SET head_id = again.id, due_at = again.due FROM again WHERE lane.member_id = again.lane";
 
 /// What the outcomes mean for what pauses.
-async fn judge_holds(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
-    let held = holds::names(tx).await?;
+async fn judge_holds(
+    tx: &Tx<'_>,
+    valid: &[&Settled],
+    held: &HashSet<(&'static str, String)>,
+) -> Result<(), Failure> {
     let concerns = |one: &&Settled| {
         let (circle, merchant) = (&one.lease.head.member.circle, &one.lease.merchant);
         matches!(one.verdict, Verdict::Hold { .. })

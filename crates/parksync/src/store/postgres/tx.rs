@@ -20,9 +20,9 @@ use crate::store::vault::{Tag, Vault, VaultError};
 pub(super) struct Tx<'a> {
     db: Transaction<'a>,
     pub(super) vault: &'a Vault,
-    /// The time by the clock of the database, which leases are measured by.
-    pub(super) store_now: Timestamp,
     counts: Mutex<Counts>,
+    /// Which row of each counter is added to.
+    shard: i64,
     woke: AtomicBool,
 }
 
@@ -32,15 +32,21 @@ pub(super) type Args<'a> = &'a [&'a (dyn ToSql + Sync)];
 impl<'a> Tx<'a> {
     pub(super) async fn begin(client: &'a mut Object, inner: &'a Inner) -> Result<Self, Failure> {
         let db = client.transaction().await?;
-        let now = db.prepare_cached("SELECT now_ms()").await?;
-        let now = db.query_one(&now, &[]).await?.try_get(0)?;
         Ok(Self {
             db,
             vault: &inner.vault,
-            store_now: timestamp(now)?,
             counts: Mutex::default(),
+            shard: inner.next_shard(),
             woke: AtomicBool::new(false),
         })
+    }
+
+    /// When the transaction began, by the clock of the database, which leases are measured by. A statement that only compares with it
+    /// says `now_ms()` instead.
+    pub(super) async fn store_now(&self) -> Result<Timestamp, Failure> {
+        let now = self.row("SELECT now_ms()", &[]).await?;
+        let now = now.ok_or(Failure::Damaged("the database has no time"))?;
+        timestamp(now.try_get(0)?)
     }
 
     pub(super) async fn rows(&self, sql: &str, args: Args<'_>) -> Result<Vec<Row>, Failure> {
@@ -62,7 +68,7 @@ impl<'a> Tx<'a> {
         Ok(self.db.execute(&statement, args).await?)
     }
 
-    /// Adds to a counter; written once, before the commit.
+    /// Adds to a counter; written before the commit, or with the last statements of a verb.
     pub(super) fn count(&self, name: &'static str, scope: &str, word: &str, by: i64) {
         book::count(&mut self.counted(), name, scope, word, by);
     }
@@ -88,22 +94,29 @@ impl<'a> Tx<'a> {
         self.woke.store(true, Ordering::Relaxed);
     }
 
-    pub(super) async fn commit(self, inner: &Inner) -> Result<(), Failure> {
+    /// Writes down what was counted until now.
+    pub(super) async fn write_counts(&self) -> Result<(), Failure> {
         let counts = std::mem::take(&mut *self.counted());
         let counts: Vec<_> = counts.into_iter().filter(|(_, by)| *by != 0).collect();
-        if !counts.is_empty() {
-            let names: Vec<&str> = counts.iter().map(|((name, ..), _)| *name).collect();
-            let scopes: Vec<&str> = counts.iter().map(|((_, scope, _), _)| &**scope).collect();
-            let words: Vec<&str> = counts.iter().map(|((.., word), _)| &**word).collect();
-            let by: Vec<i64> = counts.iter().map(|(_, by)| *by).collect();
-            self.execute(
-                "INSERT INTO counter (name, scope, word, shard, value)
-                 SELECT name, scope, word, $5, by FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) k (name, scope, word, by)
-                 ON CONFLICT (name, scope, word, shard) DO UPDATE SET value = counter.value + excluded.value",
-                &[&names, &scopes, &words, &by, &inner.shard],
-            )
-            .await?;
+        if counts.is_empty() {
+            return Ok(());
         }
+        let names: Vec<&str> = counts.iter().map(|((name, ..), _)| *name).collect();
+        let scopes: Vec<&str> = counts.iter().map(|((_, scope, _), _)| &**scope).collect();
+        let words: Vec<&str> = counts.iter().map(|((.., word), _)| &**word).collect();
+        let by: Vec<i64> = counts.iter().map(|(_, by)| *by).collect();
+        self.execute(
+            "INSERT INTO counter (name, scope, word, shard, value)
+             SELECT name, scope, word, $5, by FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) k (name, scope, word, by)
+             ON CONFLICT (name, scope, word, shard) DO UPDATE SET value = counter.value + excluded.value",
+            &[&names, &scopes, &words, &by, &self.shard],
+        )
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn commit(self, inner: &Inner) -> Result<(), Failure> {
+        self.write_counts().await?;
         let woke = self.woke.load(Ordering::Relaxed);
         self.db.commit().await?;
         if woke {
