@@ -3,7 +3,7 @@
 //! Prints one Markdown row per figure. Beside each stands a ratio to something fixed that was measured in the same run, since
 //! machines differ and this one may be shared. Client, WeChat Pay and service share the cores. Parts: `intake`, `outbox`, `latency`,
 //! `drain`, `million`; without one, all of these. And `postgres`, which wants Debian's package `postgresql`, or a third of it:
-//! `pg-intake`, `pg-claims`, `pg-nodes`.
+//! `pg-intake`, `pg-claims`, `pg-nodes`. And `pg-snapshot`, which takes twelve minutes.
 
 #![expect(
     clippy::unwrap_used,
@@ -23,6 +23,7 @@ mod pg;
 mod port;
 mod postgres;
 mod process;
+mod snapshot;
 mod stub;
 mod waiting;
 
@@ -69,6 +70,9 @@ async fn main() {
     }
     if of_postgres("pg-claims") {
         postgres::claims(&postgres::server()).await;
+    }
+    if parts.iter().any(|asked| *asked == "pg-snapshot") {
+        snapshot::all(&postgres::server()).await;
     }
     if of_postgres("pg-nodes") {
         postgres::nodes(&postgres::server()).await;

@@ -26,7 +26,7 @@ pub(crate) fn server() -> Server {
     Server::roomy(&tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep())
 }
 
-async fn prepare(server: &Server) -> (Bench, String) {
+pub(crate) async fn prepare(server: &Server) -> (Bench, String) {
     let mut bench = Bench::prepare().await;
     let name = server.database();
     let address = Address::new(&server.url(&name), None, None).unwrap();
@@ -35,7 +35,7 @@ async fn prepare(server: &Server) -> (Bench, String) {
     (bench, name)
 }
 
-async fn open(bench: &Bench, server: &Server, name: &str) -> Arc<PgStore> {
+pub(crate) async fn open(bench: &Bench, server: &Server, name: &str) -> Arc<PgStore> {
     let config = config::load(&bench.written.config, std::iter::empty()).unwrap();
     let vault = Arc::new(service::vault(&config).unwrap());
     let address = Address::new(&server.url(name), None, None).unwrap();
@@ -120,7 +120,7 @@ async fn claim_all(store: &PgStore) -> f64 {
     }
 }
 
-fn delivered(lease: Lease) -> Settled {
+pub(crate) fn delivered(lease: Lease) -> Settled {
     Settled {
         lease,
         began_at: Timestamp::now(),

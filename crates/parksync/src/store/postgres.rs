@@ -44,7 +44,7 @@ use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
 use tx::{Failure, Tx};
 
-pub use connect::{Address, OpenError};
+pub use connect::{Address, OpenError, PLANNER_OFF};
 pub use nodes::Replication;
 pub use schema::{Migrated, SCHEMA};
 

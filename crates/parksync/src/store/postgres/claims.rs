@@ -38,7 +38,8 @@ pub(super) async fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
                   freed AS (UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1, suspect_id = head_id,
                                             suspect_plate = (SELECT plate_tag FROM message WHERE id = head_id)
                             FROM ended WHERE lane.member_id = ended.member_id RETURNING lane.head_id, lane.circle_id),
-                  tried AS (UPDATE message SET tries = tries + 1 FROM freed WHERE id = freed.head_id AND status || '' = 'waiting')
+                  tried AS (UPDATE message SET tries = tries + 1
+                            WHERE id = ANY(ARRAY(SELECT head_id FROM freed)) AND status || '' = 'waiting')
              SELECT c.name FROM freed JOIN circle c ON c.id = freed.circle_id",
             &[],
         )
@@ -278,10 +279,11 @@ pub(super) const HEADS: &str =
                             p.openid_sealed
     FROM unnest($1::bigint[], $2::bigint[]) k (lane, head),
          LATERAL (SELECT * FROM message WHERE id = coalesce(k.head, (SELECT id FROM message WHERE member_id = k.lane
-                      AND status = 'waiting' ORDER BY at, id LIMIT 1)) AND status || '' = 'waiting') m
+                      AND status = 'waiting' ORDER BY at, id LIMIT 1)) AND status || '' = 'waiting' OFFSET 0) m
     JOIN member p ON p.id = m.member_id";
 
-const CLAIM: &str = "UPDATE lane SET node_id = $3, lease_until = now_ms() + $4, epoch = epoch + 1, due_at = NULL, head_id = k.head
+const CLAIM: &str =
+    "UPDATE lane SET node_id = $3, lease_until = now_ms() + $4, epoch = epoch + 1, due_at = NULL, head_id = k.head
     FROM unnest($1::bigint[], $2::bigint[]) k (id, head) WHERE lane.member_id = k.id";
 
 const TELL: &str = "INSERT INTO told (member_id, plate_tag, state, at)

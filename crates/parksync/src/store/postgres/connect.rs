@@ -23,10 +23,17 @@ const CONNECT: Duration = Duration::from_secs(3);
 pub(super) const ANSWER: Duration = Duration::from_secs(20);
 /// How long a verb waits for a free connection.
 const WAIT: Duration = Duration::from_secs(5);
-/// What every connection is set to. The statements here are look-ups by key in tables that fill and empty within seconds, so that
-/// statistics are always wrong: the planner is told to use the keys. A node that freezes inside a transaction must not keep its locks.
-const OPTIONS: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off \
-                       -c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=5s \
+/// What the planner may not do. The statements here are look-ups by key in tables that fill and empty within seconds, so that statistics
+/// are always wrong: it is told to use the keys.
+pub const PLANNER_OFF: [&str; 5] = [
+    "enable_seqscan",
+    "enable_hashjoin",
+    "enable_mergejoin",
+    "enable_bitmapscan",
+    "jit",
+];
+/// What else every connection is set to. A node that freezes inside a transaction must not keep its locks.
+const OPTIONS: &str = "-c statement_timeout=15s -c lock_timeout=10s -c idle_in_transaction_session_timeout=5s \
                        -c client_connection_check_interval=2s";
 
 /// Why a database cannot be opened.
@@ -107,7 +114,8 @@ impl Address {
         if let Some(password) = password {
             config.password(password);
         }
-        let options = [config.get_options().unwrap_or_default(), OPTIONS].join(" ");
+        let planner = PLANNER_OFF.map(|way| format!("-c {way}=off")).join(" ");
+        let options = [config.get_options().unwrap_or_default(), &planner, OPTIONS].join(" ");
         config
             .options(options.trim())
             .application_name("parksync")

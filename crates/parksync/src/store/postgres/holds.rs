@@ -197,10 +197,7 @@ impl HeldNow {
 impl Holds {
     pub(super) async fn load(tx: &Tx<'_>) -> Result<Self, Failure> {
         let rows = tx
-            .rows(
-                "SELECT scope, name, probe_at, probing_until > now_ms() FROM hold",
-                &[],
-            )
+            .rows("SELECT scope, name, probe_at, probing_until > now_ms() FROM hold", &[])
             .await?;
         let held = rows.into_iter().map(|row| {
             let key = (scope_word(scope(row.try_get(0)?)), row.try_get(1)?);

@@ -297,8 +297,8 @@ const READS: &str = "SELECT e.visit_id, e.id, e.lot, e.state, e.at, e.received_a
 
 /// Lanes of all members of the cars, in the order in which everybody locks them.
 pub(super) const LOCK_LANES: &str = "SELECT l.member_id, l.head_id FROM lane l
-    WHERE l.member_id IN (SELECT b.member_id FROM unnest($1::text[], $2::bytea[]) k (circle, tag)
-                          JOIN binding b ON b.plate_tag = k.tag AND b.circle = k.circle)
+    WHERE l.member_id = ANY(ARRAY(SELECT b.member_id FROM unnest($1::text[], $2::bytea[]) k (circle, tag)
+                                  JOIN binding b ON b.plate_tag = k.tag AND b.circle = k.circle))
     ORDER BY l.member_id FOR UPDATE OF l";
 
 pub(super) const VISITS: &str = "SELECT k.circle, k.tag, v.*
@@ -317,8 +317,8 @@ pub(super) const LISTENERS: &str = "SELECT k.circle, k.tag, b.member_id, t.state
 
 pub(super) const WAITING: &str = "SELECT k.circle, k.tag, b.member_id, m.id, m.state, m.at
     FROM unnest($1::text[], $2::bytea[]) k (circle, tag)
-    JOIN binding b ON b.plate_tag = k.tag AND b.circle = k.circle
-    JOIN message m ON m.member_id = b.member_id AND m.status = 'waiting' AND m.plate_tag = k.tag
+    JOIN binding b ON b.plate_tag = k.tag AND b.circle = k.circle,
+         LATERAL (SELECT id, state, at FROM message WHERE member_id = b.member_id AND status = 'waiting' AND plate_tag = k.tag OFFSET 0) m
     ORDER BY m.id";
 
 const NUMBERS: &str =

@@ -82,7 +82,8 @@ pub(super) async fn leave(tx: &Tx<'_>, node: NodeId) -> Result<(), Failure> {
             "WITH mine AS (SELECT member_id FROM lane WHERE node_id = $1 ORDER BY member_id FOR UPDATE),
                   freed AS (UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1
                             FROM mine WHERE lane.member_id = mine.member_id RETURNING lane.head_id),
-                  tried AS (UPDATE message SET tries = tries + 1 FROM freed WHERE id = freed.head_id AND status || '' = 'waiting')
+                  tried AS (UPDATE message SET tries = tries + 1
+                            WHERE id = ANY(ARRAY(SELECT head_id FROM freed)) AND status || '' = 'waiting')
              SELECT FROM freed",
             &[&node.0],
         )

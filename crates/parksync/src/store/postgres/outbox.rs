@@ -35,20 +35,15 @@ pub(super) async fn list(tx: &Tx<'_>, filter: &OutboxFilter) -> Result<Vec<Entry
         Status::Delivered | Status::Superseded | Status::Withdrawn => "delivery",
     };
     let sql = format!(
-        "{} WHERE d.status = $1 AND d.id > $2 AND ($3::text IS NULL OR m.circle = $3)
-           AND ($4::text IS NULL OR strpos(coalesce(d.reason, ''), $4) > 0) ORDER BY d.id LIMIT $5",
-        columns(table)
+        "{} WHERE d.status = '{}' AND d.id > $1 AND ($2::text IS NULL OR m.circle = $2)
+           AND ($3::text IS NULL OR strpos(coalesce(d.reason, ''), $3) > 0) ORDER BY d.id LIMIT $4",
+        columns(table),
+        filter.status.as_str()
     );
     let rows = tx
         .rows(
             &sql,
-            &[
-                &filter.status.as_str(),
-                &filter.after,
-                &filter.circle,
-                &filter.reason,
-                &i64::from(filter.limit),
-            ],
+            &[&filter.after, &filter.circle, &filter.reason, &i64::from(filter.limit)],
         )
         .await?;
     rows.iter().map(|row| entry(tx, row)).collect()

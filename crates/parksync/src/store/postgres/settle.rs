@@ -191,16 +191,12 @@ async fn repeat(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
 pub(super) const REPEAT: &str =
     "WITH k AS (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
                                            AS k (id, lane, counts, due)),
-    again AS (UPDATE message m SET tries = m.tries + k.counts FROM k WHERE m.id = k.id AND m.status || '' = 'waiting'
-              RETURNING k.id, k.lane, k.due)
-    UPDATE lane SET head_id = again.id, due_at = again.due FROM again WHERE lane.member_id = again.lane";
+    again AS (UPDATE message SET tries = tries + (SELECT counts FROM k WHERE k.id = message.id)
+              WHERE id = ANY($1::bigint[]) AND status || '' = 'waiting' RETURNING id)
+    UPDATE lane SET head_id = k.id, due_at = k.due FROM k JOIN again USING (id) WHERE lane.member_id = k.lane";
 
 /// What the outcomes mean for what pauses.
-async fn judge_holds(
-    tx: &Tx<'_>,
-    valid: &[&Settled],
-    held: &HashSet<(&'static str, String)>,
-) -> Result<(), Failure> {
+async fn judge_holds(tx: &Tx<'_>, valid: &[&Settled], held: &HashSet<(&'static str, String)>) -> Result<(), Failure> {
     let concerns = |one: &&Settled| {
         let (circle, merchant) = (&one.lease.head.member.circle, &one.lease.merchant);
         matches!(one.verdict, Verdict::Hold { .. })

@@ -1,0 +1,183 @@
+//! A snapshot that somebody holds open: nothing that dies meanwhile can be cleared away, and claims must not wade through it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use parksync::domain::gate::Direction;
+use parksync::domain::member::{Appid, MemberKey, Openid};
+use parksync::store::postgres::PgStore;
+use parksync::store::{ClaimRequest, GateEvent, NodeCard, NodeId, Pulse, Store};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_postgres::{Client, NoTls};
+
+use crate::pg::Server;
+use crate::process::{Bench, MALL};
+use crate::row;
+use crate::waiting::{car, entry};
+use crate::{postgres, process};
+
+/// Each comes or goes once a minute.
+const CARS: u32 = 30_000;
+const A_SECOND: u32 = 500;
+/// So many events at once, and so many claims a second.
+const AT_ONCE: u32 = 10;
+/// Minutes without the snapshot, and with it.
+const BEFORE: u32 = 2;
+const HELD: u32 = 10;
+
+pub(crate) async fn all(server: &Server) {
+    let (bench, name) = postgres::prepare(server).await;
+    let store = postgres::open(&bench, server, &name).await;
+    bind(&bench, &store).await;
+    let node = join(&store).await;
+    let mut turn = 0;
+    let mut before = None;
+    let mut holder = None;
+    for minute in 1..=BEFORE + HELD {
+        if minute == BEFORE + 1 {
+            holder = Some(hold_a_snapshot(&server.url(&name)).await);
+        }
+        let took = one_minute(&store, node, &mut turn).await;
+        let ratio = before.map_or_else(
+            || "one minute warm".to_owned(),
+            |before: Duration| format!("{:.2} × before", took.claim.as_secs_f64() / before.as_secs_f64()),
+        );
+        if holder.is_none() {
+            before = Some(took.claim);
+        }
+        row(
+            &format!(
+                "PostgreSQL: a claim at {A_SECOND} events/s, minute {minute}, {}",
+                if holder.is_some() {
+                    "snapshot held"
+                } else {
+                    "no snapshot"
+                }
+            ),
+            &format!("{:.2} ms", took.claim.as_secs_f64() * 1000.0),
+            &format!("{ratio}; settle {}; record {}", took.settle.told(), took.record.told()),
+        );
+    }
+}
+
+async fn hold_a_snapshot(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let hold = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM lane";
+    client.batch_execute(hold).await.unwrap();
+    client
+}
+
+/// What a minute took: the median of the claims that found something, and the others.
+struct Took {
+    claim: Duration,
+    settle: process::Waits,
+    record: process::Waits,
+}
+
+async fn one_minute(store: &Arc<PgStore>, node: NodeId, turn: &mut u64) -> Took {
+    let events = tokio::spawn(record(Arc::clone(store)));
+    let beats = tokio::spawn(beat(Arc::clone(store), node));
+    let (mut claims, mut settles) = (Vec::new(), Vec::new());
+    while !events.is_finished() {
+        let began = Instant::now();
+        *turn += 1;
+        let mut request = ClaimRequest::new(node, Timestamp::now(), 64);
+        request.turn = *turn;
+        let leases = store.claim(request).await.unwrap();
+        if leases.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        }
+        claims.push(began.elapsed());
+        let began = Instant::now();
+        let settled = leases.into_iter().map(postgres::delivered).collect();
+        store.settle(settled).await.unwrap();
+        settles.push(began.elapsed());
+        let pause = Duration::from_millis(u64::from(1000 * AT_ONCE / A_SECOND));
+        tokio::time::sleep(pause.saturating_sub(began.elapsed())).await;
+    }
+    beats.abort();
+    claims.sort();
+    Took {
+        claim: claims[claims.len() / 2],
+        settle: process::Waits::of(settles),
+        record: process::Waits::of(events.await.unwrap()),
+    }
+}
+
+/// Cars come and go for a minute.
+async fn record(store: Arc<PgStore>) -> Vec<Duration> {
+    let mut took = Vec::new();
+    let mut tick = tokio::time::interval(Duration::from_millis(u64::from(1000 * AT_ONCE / A_SECOND)));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let minute = Timestamp::now().as_second() / 60;
+    for from in (0..CARS).step_by(AT_ONCE as usize) {
+        tick.tick().await;
+        let now = Timestamp::now();
+        let events = (from..from + AT_ONCE)
+            .map(|number| crossing(number, minute, now))
+            .collect();
+        let began = Instant::now();
+        store.record(events, Vec::new()).await.unwrap();
+        took.push(began.elapsed());
+    }
+    took
+}
+
+fn crossing(number: u32, minute: i64, now: Timestamp) -> GateEvent {
+    let mut event = entry(MALL, number, now);
+    if minute % 2 == 1 {
+        event.read.state = Direction::Out;
+    }
+    event
+}
+
+async fn beat(store: Arc<PgStore>, node: NodeId) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        let pulse = Pulse {
+            node,
+            now: Timestamp::now(),
+            in_flight: 0,
+            sent: 0,
+        };
+        store.beat(pulse).await.unwrap();
+        store.take_over().await.unwrap();
+        store.counters().await.unwrap();
+    }
+}
+
+async fn join(store: &PgStore) -> NodeId {
+    let card = NodeCard {
+        name: "bench".to_owned(),
+        role: "worker",
+        version: "0",
+    };
+    store.join(card).await.unwrap()
+}
+
+async fn bind(bench: &Bench, store: &Arc<PgStore>) {
+    let merchant = bench.sandbox.merchant().mchid.clone();
+    store.set_circles(vec![(MALL.to_owned(), merchant)]).await.unwrap();
+    let appid: Appid = bench.sandbox.merchant().appid.parse().unwrap();
+    let mut binds = JoinSet::new();
+    for number in 0..CARS {
+        let member = MemberKey {
+            circle: MALL.to_owned(),
+            appid: appid.clone(),
+            openid: Openid::parse(&format!("bench-openid-{number:08}")).unwrap(),
+        };
+        let store = Arc::clone(store);
+        binds.spawn(async move {
+            store
+                .bind(member, vec![car(number)], false, Timestamp::now())
+                .await
+                .unwrap()
+        });
+    }
+    binds.join_all().await;
+}
