@@ -158,6 +158,7 @@ async fn multiply(bench: &Bench, server: &Server, name: &str, store: &PgStore, c
          INSERT INTO message (member_id, event_id, plate_tag, plate_sealed, state, at, cause, not_before, enqueued_at, status)
            SELECT new.id, event_id, plate_tag, plate_sealed, state, at, cause, not_before, enqueued_at, 'waiting' FROM new, model;
          INSERT INTO lane (member_id, circle_id, due_at) SELECT new.id, circle_id, not_before FROM new, model;
+         NOTIFY parksync_due, '0';
          COMMIT"
     );
     server.sql(name, &sql);

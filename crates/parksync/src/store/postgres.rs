@@ -12,6 +12,7 @@ mod connect;
 mod holds;
 mod ingest;
 mod lanes;
+mod looks;
 mod members;
 mod nodes;
 mod outbox;
@@ -21,8 +22,8 @@ mod sweep;
 mod trace;
 mod tx;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool};
@@ -42,6 +43,7 @@ use super::{
 use crate::domain::delivery::Scope;
 use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
+use looks::Looks;
 use tx::{Failure, Tx};
 
 pub use connect::{Address, OpenError, PLANNER_OFF};
@@ -78,9 +80,10 @@ struct Inner {
     shard: i64,
     turns: AtomicI64,
     changed: Notify,
-    /// Something was written that other nodes have to hear of.
+    looks: Mutex<Looks>,
+    /// Something was written that other nodes have to hear of, and the time of the earliest lane that may be due by it.
     ring: Notify,
-    rings: AtomicBool,
+    rings: Mutex<Option<i64>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -107,11 +110,24 @@ impl Inner {
         self.shard + self.turns.fetch_add(1, Ordering::Relaxed).rem_euclid(SHARDS)
     }
 
-    /// A lane may be due: says so here and to the other nodes.
-    fn woke(&self) {
-        self.changed.notify_one();
-        self.rings.store(true, Ordering::Relaxed);
+    /// Lanes may be due, the earliest at this time: says so here and to the other nodes.
+    fn woke(&self, due: Option<i64>) {
+        let due = due.unwrap_or(i64::MAX);
+        self.heard(due);
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        *rings = Some(rings.map_or(due, |before| before.min(due)));
+        drop(rings);
         self.ring.notify_one();
+    }
+
+    /// Lanes may be due, the earliest at this time.
+    fn heard(&self, due: i64) {
+        self.looks().lower(due);
+        self.changed.notify_one();
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether to try again after a failure. A connection that cannot write any more is given up, so that the next one finds the new
@@ -181,7 +197,8 @@ impl PgStore {
             turns: AtomicI64::new(0),
             changed: Notify::new(),
             ring: Notify::new(),
-            rings: AtomicBool::new(false),
+            looks: Mutex::default(),
+            rings: Mutex::default(),
         });
         let (ingest, queue) = mpsc::channel(QUEUE);
         let checked = Arc::clone(&inner);
@@ -279,10 +296,15 @@ impl PgStore {
 
 /// The statements that every event and every claim goes through, with arguments to explain them by. For the test of their plans.
 #[must_use]
-pub const fn hot_statements() -> [(&'static str, &'static str, &'static str); 9] {
+pub const fn hot_statements() -> [(&'static str, &'static str, &'static str); 10] {
     let cars = "ARRAY['mall'], ARRAY['tag'::bytea]";
     [
-        ("claim: take", claims::TAKE, "ARRAY[1], ARRAY[64], 1, ARRAY[0]"),
+        (
+            "claim: take",
+            claims::TAKE,
+            "ARRAY[1], ARRAY[64], 1, ARRAY[0], ARRAY[0]",
+        ),
+        ("claim: circles", claims::CIRCLES, "ARRAY[1], ARRAY[0]"),
         ("claim: heads", claims::HEADS, "ARRAY[1], ARRAY[NULL::bigint]"),
         (
             "settle: end",
@@ -358,7 +380,18 @@ impl Store for PgStore {
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Lease>, StoreError> {
-        transact!(self, "claim lanes", |tx| claims::claim(&tx, &request))
+        let begin = self.inner.looks().begin(request.now);
+        let claimed = transact!(self, "claim lanes", |tx| claims::claim(&tx, &request, &begin));
+        match claimed {
+            Ok((leases, ended)) => {
+                self.inner.looks().ended(ended);
+                Ok(leases)
+            }
+            Err(error) => {
+                self.inner.looks().failed();
+                Err(error)
+            }
+        }
     }
 
     async fn settle(&self, settled: Vec<Settled>) -> Result<usize, StoreError> {
@@ -447,7 +480,8 @@ impl Store for PgStore {
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        transact!(self, "find the next due lane", |tx| claims::next_due(&tx))
+        let begin = self.inner.looks().peek();
+        transact!(self, "find the next due lane", |tx| claims::next_due(&tx, &begin))
     }
 
     async fn changed(&self) {

@@ -3,8 +3,7 @@
 //! A NOTIFY inside the transactions themselves would make their commits wait for each other. A bell that is not heard costs little: the
 //! workers look by themselves as well.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -40,7 +39,8 @@ async fn listen(inner: &Inner, address: &Address) -> Result<(), tokio_postgres::
     let hear = async {
         loop {
             match std::future::poll_fn(|cx| driver.poll_message(cx)).await {
-                Some(Ok(AsyncMessage::Notification(_))) => inner.changed.notify_one(),
+                // Without a number that can be read: from the start.
+                Some(Ok(AsyncMessage::Notification(told))) => inner.heard(told.payload().parse().unwrap_or(0)),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error),
                 None => return Ok(()),
@@ -51,8 +51,9 @@ async fn listen(inner: &Inner, address: &Address) -> Result<(), tokio_postgres::
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
         loop {
             inner.ring.notified().await;
-            if inner.rings.swap(false, Ordering::Relaxed) {
-                client.batch_execute(&format!("NOTIFY {CHANNEL}")).await?;
+            let due = inner.rings.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(due) = due {
+                client.batch_execute(&format!("NOTIFY {CHANNEL}, '{due}'")).await?;
             }
             tokio::time::sleep(GATHER).await;
         }

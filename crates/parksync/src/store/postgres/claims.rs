@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 
 use super::holds::Holds;
 use super::lanes;
+use super::looks::Begin;
 use super::tx::{Args, Failure, Tx, clean, direction, millis, tag, timestamp};
 use crate::domain::delivery::Delivery;
 use crate::domain::member::MemberKey;
@@ -48,7 +49,7 @@ pub(super) async fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
         tx.count("retry", row.try_get(0)?, "taken-over", 1);
     }
     if !lanes.is_empty() {
-        tx.wake();
+        tx.wake([0]);
     }
     Ok(u32::try_from(lanes.len()).unwrap_or(u32::MAX))
 }
@@ -59,58 +60,63 @@ pub(super) struct Circle {
     id: i64,
     pub(super) name: String,
     pub(super) merchant: String,
-    /// When its next lane is due.
-    due: i64,
 }
 
-/// The circles that have a lane with a time, in their order. One look into the index each, however long their lanes are.
-async fn active_circles(tx: &Tx<'_>) -> Result<Vec<Circle>, Failure> {
-    let rows = tx
-        .rows(
-            "SELECT c.id, c.name, c.merchant, l.due_at FROM circle c,
-                    LATERAL (SELECT due_at FROM lane WHERE circle_id = c.id AND due_at IS NOT NULL ORDER BY due_at LIMIT 1) l
-             ORDER BY c.id",
-            &[],
-        )
-        .await?;
+/// The circles, in their order, and when the next lane of each is due. One look into the index each, however long their lanes are.
+async fn circles(tx: &Tx<'_>, begin: &Begin) -> Result<Vec<(Circle, Option<i64>)>, Failure> {
+    let (known, from): (Vec<i64>, Vec<i64>) = begin.from.keys().map(|circle| (*circle, begin.of(*circle))).unzip();
+    let rows = tx.rows(CIRCLES, &[&known, &from]).await?;
     let circle = |row: Row| {
-        Ok(Circle {
+        let circle = Circle {
             id: row.try_get(0)?,
             name: row.try_get(1)?,
             merchant: row.try_get(2)?,
-            due: row.try_get(3)?,
-        })
+        };
+        Ok((circle, row.try_get(3)?))
     };
     rows.into_iter().map(circle).collect()
 }
 
+/// Known circles, each from where its look begins, and those that are new, whose numbers are greater.
+pub(super) const CIRCLES: &str = "SELECT c.id, c.name, c.merchant, l.due_at
+    FROM (SELECT * FROM unnest($1::bigint[], $2::bigint[]) k (id, since)
+          UNION ALL SELECT id, -9223372036854775808 FROM circle WHERE id > coalesce((SELECT max(id) FROM unnest($1::bigint[]) id), 0)) k,
+         LATERAL (SELECT id, name, merchant FROM circle WHERE id = k.id OFFSET 0) c
+         LEFT JOIN LATERAL (SELECT due_at FROM lane WHERE circle_id = c.id AND due_at >= k.since AND due_at IS NOT NULL
+                            ORDER BY due_at LIMIT 1) l ON true
+    ORDER BY c.id";
+
 /// When the next lane that may be claimed is due. A circle on hold is due when its probe is.
-pub(super) async fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, Failure> {
-    let (holds, circles) = tokio::try_join!(biased; Holds::load(tx), active_circles(tx))?;
+pub(super) async fn next_due(tx: &Tx<'_>, begin: &Begin) -> Result<Option<Timestamp>, Failure> {
+    let (holds, circles) = tokio::try_join!(biased; Holds::load(tx), circles(tx, begin))?;
     let mut next: Option<i64> = None;
-    for circle in circles {
-        let mut due = Some(circle.due);
-        if let Some(hold) = holds.over(&circle) {
-            due = hold
-                .probe_at
-                .filter(|_| !hold.probing)
-                .map(|probe| circle.due.max(probe));
-        }
+    for (circle, due) in circles {
+        let due = due.and_then(|due| match holds.over(&circle) {
+            Some(hold) => hold.probe_at.filter(|_| !hold.probing).map(|probe| due.max(probe)),
+            None => Some(due),
+        });
         next = [next, due].into_iter().flatten().min();
     }
     next.map(timestamp).transpose()
 }
 
-/// Takes lanes that are due, the same share for every circle; what one circle does not need, the others get.
-pub(super) async fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lease>, Failure> {
-    if request.limit == 0 {
-        return Ok(Vec::new());
-    }
+/// Takes lanes that are due, the same share for every circle; what one circle does not need, the others get. Also says up to when
+/// nothing is due any more, by circle, once this is committed.
+pub(super) async fn claim(
+    tx: &Tx<'_>,
+    request: &ClaimRequest,
+    begin: &Begin,
+) -> Result<(Vec<Lease>, HashMap<i64, i64>), Failure> {
     let now = millis(request.now);
-    let (mut holds, mut circles) = tokio::try_join!(biased; Holds::load_for_claim(tx, now), active_circles(tx))?;
-    circles.retain(|circle| circle.due <= now);
+    let (mut holds, all) = tokio::try_join!(biased; Holds::load_for_claim(tx, now), circles(tx, begin))?;
+    let mut ended: HashMap<i64, i64> = all
+        .iter()
+        .map(|(circle, due)| (circle.id, due.map_or(now, |due| due.min(now))))
+        .collect();
+    let is_due = |(circle, due): (Circle, Option<i64>)| due.is_some_and(|due| due <= now).then_some(circle);
+    let mut circles: Vec<Circle> = all.into_iter().filter_map(is_due).collect();
     if circles.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), ended));
     }
     // With more circles than places, each turn begins with another one.
     let first = usize::try_from(request.turn % circles.len() as u64).unwrap_or(0);
@@ -120,12 +126,14 @@ pub(super) async fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lea
     let share = (request.limit / u32::try_from(circles.len()).unwrap_or(u32::MAX)).max(1);
     for quota in [share, u32::MAX] {
         let (asked, quotas) = ask(&circles, &mut allowed, &mut holds, quota, request, taken.len());
-        let more = take(tx, &asked, &quotas, &taken, now).await?;
+        let more = take(tx, &asked, &quotas, &taken, now, begin).await?;
         for ((circle, quota), held) in asked.iter().zip(&quotas).zip(more.iter()) {
             let unused = quota - u32::try_from(held.len()).unwrap_or(0);
             if let Some(allowance) = allowed.get_mut(&circle.merchant) {
                 *allowance += unused;
             }
+            let last = held.last().filter(|_| unused == 0).map_or(now, |taken| taken.due);
+            ended.insert(circle.id, last);
             if !held.is_empty() {
                 holds.probe(tx, circle, lease_ms(request)).await?;
             }
@@ -142,7 +150,7 @@ pub(super) async fn claim(tx: &Tx<'_>, request: &ClaimRequest) -> Result<Vec<Lea
         circles.retain(|circle| full.contains(&circle.id) || !rested.contains(&circle.id));
         taken.extend(more.into_iter().flatten());
     }
-    lease(tx, request, taken).await
+    Ok((lease(tx, request, taken).await?, ended))
 }
 
 fn lease_ms(request: &ClaimRequest) -> i64 {
@@ -187,6 +195,7 @@ struct Taken {
     lane: i64,
     head: Option<i64>,
     epoch: i64,
+    due: i64,
 }
 
 /// Locks lanes that are due and that nobody else is about to take. The lanes of each circle that was asked for.
@@ -196,6 +205,7 @@ async fn take(
     quotas: &[u32],
     before: &[Taken],
     now: i64,
+    begin: &Begin,
 ) -> Result<Vec<Vec<Taken>>, Failure> {
     let mut taken: Vec<Vec<Taken>> = circles.iter().map(|_| Vec::new()).collect();
     if circles.is_empty() {
@@ -204,7 +214,8 @@ async fn take(
     let ids: Vec<i64> = circles.iter().map(|circle| circle.id).collect();
     let quotas: Vec<i64> = quotas.iter().copied().map(i64::from).collect();
     let ours: Vec<i64> = before.iter().map(|taken| taken.lane).collect();
-    for row in tx.rows(TAKE, &[&ids, &quotas, &now, &ours]).await? {
+    let from: Vec<i64> = ids.iter().map(|circle| begin.of(*circle)).collect();
+    for row in tx.rows(TAKE, &[&ids, &quotas, &now, &ours, &from]).await? {
         let place: i64 = row.try_get(0)?;
         let place = usize::try_from(place - 1).unwrap_or(0);
         taken[place].push(Taken {
@@ -212,15 +223,16 @@ async fn take(
             lane: row.try_get(1)?,
             head: row.try_get(2)?,
             epoch: row.try_get(3)?,
+            due: row.try_get(4)?,
         });
     }
     Ok(taken)
 }
 
-pub(super) const TAKE: &str = "SELECT q.n, l.member_id, l.head_id, l.epoch
-    FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY q (circle_id, quota, n),
-         LATERAL (SELECT member_id, head_id, epoch FROM lane
-                  WHERE circle_id = q.circle_id AND due_at <= $3 AND due_at IS NOT NULL AND member_id <> ALL($4::bigint[])
+pub(super) const TAKE: &str = "SELECT q.n, l.member_id, l.head_id, l.epoch, l.due_at
+    FROM unnest($1::bigint[], $2::bigint[], $5::bigint[]) WITH ORDINALITY q (circle_id, quota, since, n),
+         LATERAL (SELECT member_id, head_id, epoch, due_at FROM lane
+                  WHERE circle_id = q.circle_id AND due_at BETWEEN q.since AND $3 AND due_at IS NOT NULL AND member_id <> ALL($4::bigint[])
                   ORDER BY due_at LIMIT q.quota FOR UPDATE SKIP LOCKED) l";
 
 /// Writes the claims down, and what they are about to tell. The heads are read after the lanes are locked: nobody changes them now.

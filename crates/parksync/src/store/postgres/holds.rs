@@ -78,7 +78,7 @@ pub(super) async fn release(tx: &Tx<'_>, scope: Scope, name: &str) -> Result<(),
         .await?;
     if released > 0 {
         tx.count("hold", name, scope_word(scope), -1);
-        tx.wake();
+        tx.wake([]);
         tracing::warn!(
             scope = scope_word(scope),
             name,
@@ -137,7 +137,7 @@ pub(super) async fn release_by_hand(tx: &Tx<'_>, scope: Scope, name: &str) -> Re
         .await?;
     if released > 0 {
         tx.count("hold", name, scope_word(scope), -1);
-        tx.wake();
+        tx.wake([]);
     }
     Ok(released > 0)
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
+use tokio_postgres::Row;
 
 use super::tx::{Failure, Tx, clean, millis};
 use crate::domain::gate::Direction;
@@ -217,11 +218,16 @@ pub(super) async fn refresh(tx: &Tx<'_>, members: &[i64]) -> Result<(), Failure>
     if members.is_empty() {
         return Ok(());
     }
-    tx.execute(REFRESH, &[&members]).await?;
-    tx.wake();
+    let due = tx.rows(REFRESH, &[&members]).await?;
+    tx.wake(due.iter().filter_map(due_at));
     Ok(())
 }
 
 const REFRESH: &str = "UPDATE lane SET due_at = (SELECT m.not_before FROM message m
                                                  WHERE m.member_id = lane.member_id AND m.status = 'waiting' ORDER BY m.at, m.id LIMIT 1)
-    WHERE member_id = ANY($1::bigint[]) AND node_id IS NULL AND head_id IS NULL";
+    WHERE member_id = ANY($1::bigint[]) AND node_id IS NULL AND head_id IS NULL RETURNING due_at";
+
+/// When the lane of such a row is due, if it is.
+pub(super) fn due_at(row: &Row) -> Option<i64> {
+    row.try_get(0).ok().flatten()
+}

@@ -91,7 +91,7 @@ pub(super) async fn leave(tx: &Tx<'_>, node: NodeId) -> Result<(), Failure> {
     tx.execute("DELETE FROM node WHERE id = $1", &[&node.0]).await?;
     if !freed.is_empty() {
         // In the transaction itself, unlike everywhere else: this process may end before its bell has rung.
-        tx.execute("SELECT pg_notify($1, '')", &[&bell::CHANNEL]).await?;
+        tx.execute("SELECT pg_notify($1, '0')", &[&bell::CHANNEL]).await?;
     }
     Ok(())
 }

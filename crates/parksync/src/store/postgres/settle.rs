@@ -56,12 +56,12 @@ pub(super) async fn settle(tx: &Tx<'_>, settled: &[Settled]) -> Result<usize, Fa
 pub(super) const FREE: &str = "UPDATE lane SET node_id = NULL, lease_until = NULL, head_id = NULL,
            due_at = (SELECT m.not_before FROM message m
                      WHERE m.member_id = lane.member_id AND m.status = 'waiting' ORDER BY m.at, m.id LIMIT 1)
-    WHERE member_id = ANY($1::bigint[])";
+    WHERE member_id = ANY($1::bigint[]) RETURNING due_at";
 
 async fn free(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
     let ids: Vec<i64> = valid.iter().map(|one| one.lease.lane).collect();
-    tx.execute(FREE, &[&ids]).await?;
-    tx.wake();
+    let due = tx.rows(FREE, &[&ids]).await?;
+    tx.wake(due.iter().filter_map(lanes::due_at));
     Ok(())
 }
 
@@ -185,6 +185,7 @@ async fn repeat(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
         return Ok(());
     }
     tx.execute(REPEAT, &[&ids, &lanes, &counts, &due]).await?;
+    tx.wake(due);
     Ok(())
 }
 

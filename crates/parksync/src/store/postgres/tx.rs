@@ -1,6 +1,5 @@
 //! One transaction: its statements, what it counts, and what can go wrong in it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use deadpool_postgres::{Object, PoolError, Transaction};
@@ -23,7 +22,7 @@ pub(super) struct Tx<'a> {
     counts: Mutex<Counts>,
     /// Which row of each counter is added to.
     shard: i64,
-    woke: AtomicBool,
+    woke: Mutex<Option<Woke>>,
 }
 
 /// Arguments of a statement.
@@ -37,7 +36,7 @@ impl<'a> Tx<'a> {
             vault: &inner.vault,
             counts: Mutex::default(),
             shard: inner.next_shard(),
-            woke: AtomicBool::new(false),
+            woke: Mutex::default(),
         })
     }
 
@@ -89,9 +88,13 @@ impl<'a> Tx<'a> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A lane may be due once this is committed.
-    pub(super) fn wake(&self) {
-        self.woke.store(true, Ordering::Relaxed);
+    /// Lanes may be due once this is committed, none of them earlier than at these times.
+    pub(super) fn wake(&self, due: impl IntoIterator<Item = i64>) {
+        let mut woke = self.woke.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = woke.and_then(|woke| woke.due);
+        *woke = Some(Woke {
+            due: due.into_iter().chain(before).min(),
+        });
     }
 
     /// Writes down what was counted until now.
@@ -117,13 +120,19 @@ impl<'a> Tx<'a> {
 
     pub(super) async fn commit(self, inner: &Inner) -> Result<(), Failure> {
         self.write_counts().await?;
-        let woke = self.woke.load(Ordering::Relaxed);
+        let woke = *self.woke.lock().unwrap_or_else(PoisonError::into_inner);
         self.db.commit().await?;
-        if woke {
-            inner.woke();
+        if let Some(Woke { due }) = woke {
+            inner.woke(due);
         }
         Ok(())
     }
+}
+
+/// A lane may be due, and the time of the earliest.
+#[derive(Clone, Copy)]
+struct Woke {
+    due: Option<i64>,
 }
 
 /// What can go wrong in a transaction.

@@ -1,0 +1,148 @@
+//! Where a look for due lanes may begin.
+//!
+//! What was claimed leaves dead entries at the front of the index of due lanes. They are cleared away soon, unless somebody holds a
+//! snapshot open, a dump of the database for example: then each look from the beginning wades through all of them. So a look begins
+//! where the last one ended, a little before; every few seconds one begins at the beginning, for whatever was missed.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// A look begins so much before the end of the last one: a lane may be due at a time when its transaction was not committed yet.
+const MARGIN_MS: i64 = 2_000;
+/// How often a look begins at the beginning. A lane waits so much longer at most, if it came to be due behind our back: by a node whose
+/// clock is late and whose bell was not heard.
+const FROM_THE_START: SignedDuration = SignedDuration::from_secs(5);
+
+/// What the looks of this process have seen.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// Up to when nothing is due any more, by circle.
+    ended: HashMap<i64, i64>,
+    /// Lanes came to be due since the last look began, the earliest at this time.
+    lowered: Option<i64>,
+    began_at_start: Option<Timestamp>,
+}
+
+/// Where one look begins.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Begin {
+    /// The first due time that it looks at, by circle. Other circles than these, and with `everywhere` all of them, from the start.
+    pub(super) from: HashMap<i64, i64>,
+    pub(super) everywhere: bool,
+}
+
+impl Begin {
+    pub(super) fn of(&self, circle: i64) -> i64 {
+        self.from
+            .get(&circle)
+            .filter(|_| !self.everywhere)
+            .copied()
+            .unwrap_or(i64::MIN)
+    }
+}
+
+impl Looks {
+    /// Begins a look whose end will be told to [`Self::ended`].
+    pub(super) fn begin(&mut self, now: Timestamp) -> Begin {
+        // A clock that was set back knows nothing of what is due now.
+        let fresh = SignedDuration::ZERO..FROM_THE_START;
+        let everywhere = self
+            .began_at_start
+            .is_none_or(|at| !fresh.contains(&now.duration_since(at)));
+        if everywhere {
+            self.began_at_start = Some(now);
+        }
+        let begin = Begin {
+            everywhere,
+            ..self.peek()
+        };
+        self.lowered = None;
+        begin
+    }
+
+    /// Where a look would begin that changes nothing.
+    pub(super) fn peek(&self) -> Begin {
+        let lowered = self.lowered.unwrap_or(i64::MAX);
+        let from = |(circle, ended): (&i64, &i64)| (*circle, (*ended - MARGIN_MS).min(lowered));
+        Begin {
+            from: self.ended.iter().map(from).collect(),
+            everywhere: self.began_at_start.is_none(),
+        }
+    }
+
+    /// A look has ended, and its claims are committed: up to these times nothing is due any more.
+    pub(super) fn ended(&mut self, ended: HashMap<i64, i64>) {
+        self.ended.extend(ended);
+    }
+
+    /// A look failed: what it saw, and what was lowered before it, is not known any more.
+    pub(super) fn failed(&mut self) {
+        self.began_at_start = None;
+    }
+
+    /// A lane came to be due.
+    pub(super) fn lower(&mut self, due: i64) {
+        self.lowered = Some(self.lowered.map_or(due, |lowered| lowered.min(due)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MALL: i64 = 1;
+    const OTHER: i64 = 2;
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn after_a_look(ended: i64) -> Looks {
+        let mut looks = Looks::default();
+        looks.begin(NOW);
+        looks.ended(HashMap::from([(MALL, ended)]));
+        looks
+    }
+
+    #[test]
+    fn a_look_begins_a_little_before_the_end_of_the_last_one() {
+        let mut looks = after_a_look(50_000);
+
+        let begin = looks.begin(NOW);
+
+        assert_eq!((begin.of(MALL), begin.of(OTHER)), (48_000, i64::MIN));
+    }
+
+    #[test]
+    fn what_came_to_be_due_earlier_is_looked_at_once() {
+        let mut looks = after_a_look(50_000);
+
+        looks.lower(60_000);
+        looks.lower(7_000);
+
+        assert_eq!(looks.begin(NOW).of(MALL), 7_000);
+        assert_eq!(looks.begin(NOW).of(MALL), 48_000);
+    }
+
+    #[test]
+    fn what_is_lowered_during_a_look_counts_for_the_next_one() {
+        let mut looks = after_a_look(50_000);
+
+        looks.begin(NOW);
+        looks.lower(7_000);
+        looks.ended(HashMap::from([(MALL, 51_000)]));
+
+        assert_eq!(looks.begin(NOW).of(MALL), 7_000);
+    }
+
+    #[test]
+    fn the_first_look_one_after_a_failure_and_one_every_few_seconds_begin_at_the_start() {
+        assert!(Looks::default().begin(NOW).everywhere);
+        let mut looks = after_a_look(50_000);
+
+        assert!(!looks.begin(NOW + FROM_THE_START / 2).everywhere);
+        assert!(looks.begin(NOW + FROM_THE_START).everywhere);
+        assert!(!looks.begin(NOW + FROM_THE_START).everywhere);
+        assert!(looks.begin(NOW).everywhere, "a clock that was set back");
+        looks.failed();
+        assert_eq!(looks.begin(NOW).of(MALL), i64::MIN);
+    }
+}
