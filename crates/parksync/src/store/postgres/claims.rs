@@ -34,7 +34,9 @@ pub(super) async fn set_circles(tx: &Tx<'_>, circles: &[(String, String)]) -> Re
 pub(super) async fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
     let lanes = tx
         .rows(
+            // As with looks for due lanes: those that ended just now, and every tenth second all.
             "WITH ended AS (SELECT member_id FROM lane WHERE node_id IS NOT NULL AND lease_until <= now_ms()
+                              AND lease_until > CASE WHEN now_ms() / 1000 % 10 = 0 THEN 0 ELSE now_ms() - 20000 END
                             ORDER BY member_id FOR UPDATE SKIP LOCKED),
                   freed AS (UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1, suspect_id = head_id,
                                             suspect_plate = (SELECT plate_tag FROM message WHERE id = head_id)
