@@ -99,12 +99,7 @@ async fn claim_rate(bench: &Bench, server: &Server, name: &str, store: &PgStore)
 
 /// Claims and settles all that is due. Returns lanes a second.
 async fn claim_all(store: &PgStore) -> f64 {
-    let card = NodeCard {
-        name: "bench".to_owned(),
-        role: "worker",
-        version: "0",
-    };
-    let node: NodeId = store.join(card).await.unwrap();
+    let node = join(store).await;
     let (began, mut lanes) = (Instant::now(), 0);
     let mut turn = 0;
     loop {
@@ -118,6 +113,15 @@ async fn claim_all(store: &PgStore) -> f64 {
         lanes += u32::try_from(leases.len()).unwrap();
         store.settle(leases.into_iter().map(delivered).collect()).await.unwrap();
     }
+}
+
+pub(crate) async fn join(store: &PgStore) -> NodeId {
+    let card = NodeCard {
+        name: "bench".to_owned(),
+        role: "worker",
+        version: "0",
+    };
+    store.join(card).await.unwrap()
 }
 
 pub(crate) fn delivered(lease: Lease) -> Settled {

@@ -5,23 +5,21 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parksync::domain::gate::Direction;
-use parksync::domain::member::{Appid, MemberKey, Openid};
 use parksync::store::postgres::PgStore;
-use parksync::store::{ClaimRequest, GateEvent, NodeCard, NodeId, Pulse, Store};
-use tokio::task::JoinSet;
+use parksync::store::{ClaimRequest, GateEvent, NodeId, Pulse, Store};
 use tokio::time::MissedTickBehavior;
 use tokio_postgres::{Client, NoTls};
 
 use crate::pg::Server;
-use crate::process::{Bench, MALL};
+use crate::process::MALL;
 use crate::row;
-use crate::waiting::{car, entry};
+use crate::waiting::{bind, entry};
 use crate::{postgres, process};
 
 /// Each comes or goes every five minutes.
 const CARS: u32 = 150_000;
 const A_SECOND: u32 = 500;
-/// So many events at once, and so many claims a second.
+/// So many events at once. A claim and a settle follow as often.
 const AT_ONCE: u32 = 10;
 /// Minutes without the snapshot, and with it.
 const BEFORE: u32 = 2;
@@ -30,8 +28,8 @@ const HELD: u32 = 10;
 pub(crate) async fn all(server: &Server) {
     let (bench, name) = postgres::prepare(server).await;
     let store = postgres::open(&bench, server, &name).await;
-    bind(&bench, &store).await;
-    let node = join(&store).await;
+    bind(&bench, &store, MALL, 0..CARS, Timestamp::now()).await;
+    let node = postgres::join(&store).await;
     let mut turn = 0;
     let mut before = None;
     let mut holder = None;
@@ -41,7 +39,7 @@ pub(crate) async fn all(server: &Server) {
         }
         let took = one_minute(&store, node, minute, &mut turn).await;
         let ratio = before.map_or_else(
-            || "one minute warm".to_owned(),
+            || "the first minute".to_owned(),
             |before: Duration| format!("{:.2} × before", took.claim.as_secs_f64() / before.as_secs_f64()),
         );
         if holder.is_none() {
@@ -147,39 +145,4 @@ async fn beat(store: Arc<PgStore>, node: NodeId) {
         store.take_over().await.unwrap();
         store.counters().await.unwrap();
     }
-}
-
-async fn join(store: &PgStore) -> NodeId {
-    let card = NodeCard {
-        name: "bench".to_owned(),
-        role: "worker",
-        version: "0",
-    };
-    store.join(card).await.unwrap()
-}
-
-async fn bind(bench: &Bench, store: &Arc<PgStore>) {
-    let merchant = bench.sandbox.merchant().mchid.clone();
-    store.set_circles(vec![(MALL.to_owned(), merchant)]).await.unwrap();
-    let appid: Appid = bench.sandbox.merchant().appid.parse().unwrap();
-    let mut binds = JoinSet::new();
-    for number in 0..CARS {
-        // No more at once than have a place in memory.
-        if number % 5_000 == 0 {
-            std::mem::take(&mut binds).join_all().await;
-        }
-        let member = MemberKey {
-            circle: MALL.to_owned(),
-            appid: appid.clone(),
-            openid: Openid::parse(&format!("bench-openid-{number:08}")).unwrap(),
-        };
-        let store = Arc::clone(store);
-        binds.spawn(async move {
-            store
-                .bind(member, vec![car(number)], false, Timestamp::now())
-                .await
-                .unwrap()
-        });
-    }
-    binds.join_all().await;
 }

@@ -1,12 +1,13 @@
 //! What waits: drained against a stub, a million of it, and a million of it that is stuck.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parksync::domain::delivery::Scope;
 use parksync::domain::gate::{Direction, Read, TimeSource};
-use parksync::domain::member::{MemberKey, Openid};
+use parksync::domain::member::{Appid, MemberKey, Openid};
 use parksync::domain::plate::Plate;
 use parksync::domain::presence::Policy;
 use parksync::store::sqlite::SqliteStore;
@@ -22,6 +23,8 @@ const MILLION: u32 = 1_000_000;
 const CALLS: u64 = 8_000;
 const WARM: u64 = 1_000;
 const ROUNDS: usize = 3;
+/// Members bound, or events recorded, at one time.
+const AT_ONCE: u32 = 2_000;
 
 /// How fast an outbox empties when WeChat Pay costs next to nothing, beside the signatures that this takes.
 pub(crate) async fn drain() {
@@ -142,28 +145,41 @@ fn open(bench: &Bench) -> Arc<SqliteStore> {
 
 /// Puts so many members into the database of a process that does not run, each with a car that has just come.
 async fn fill(bench: &Bench, circle: &str, count: u32) {
-    const AT_ONCE: u32 = 2_000;
     let store = open(bench);
-    let merchant = bench.sandbox.merchant().mchid.clone();
-    store.set_circles(vec![(circle.to_owned(), merchant)]).await.unwrap();
-    let appid: parksync::domain::member::Appid = bench.sandbox.merchant().appid.parse().unwrap();
     let now = Timestamp::now();
     for from in (0..count).step_by(AT_ONCE as usize) {
         let cars = from..count.min(from + AT_ONCE);
-        let mut binds = JoinSet::new();
-        for number in cars.clone() {
-            let member = MemberKey {
-                circle: circle.to_owned(),
-                appid: appid.clone(),
-                openid: Openid::parse(&format!("bench-openid-{number:08}")).unwrap(),
-            };
-            let store = Arc::clone(&store);
-            binds.spawn(async move { store.bind(member, vec![car(number)], false, now).await.unwrap() });
-        }
-        binds.join_all().await;
+        bind(bench, &store, circle, cars.clone(), now).await;
         let events = cars.map(|number| entry(circle, number, now)).collect();
         store.record(events, Vec::new()).await.unwrap();
     }
+}
+
+/// Binds each of these cars to a member of its own.
+pub(crate) async fn bind<S: Store + 'static>(
+    bench: &Bench,
+    store: &Arc<S>,
+    circle: &str,
+    cars: Range<u32>,
+    now: Timestamp,
+) {
+    let merchant = bench.sandbox.merchant().mchid.clone();
+    store.set_circles(vec![(circle.to_owned(), merchant)]).await.unwrap();
+    let appid: Appid = bench.sandbox.merchant().appid.parse().unwrap();
+    let mut binds = JoinSet::new();
+    for number in cars {
+        if binds.len() >= AT_ONCE as usize {
+            binds.join_next().await.transpose().unwrap();
+        }
+        let member = MemberKey {
+            circle: circle.to_owned(),
+            appid: appid.clone(),
+            openid: Openid::parse(&format!("bench-openid-{number:08}")).unwrap(),
+        };
+        let store = Arc::clone(store);
+        binds.spawn(async move { store.bind(member, vec![car(number)], false, now).await.unwrap() });
+    }
+    binds.join_all().await;
 }
 
 pub(crate) fn car(number: u32) -> Plate {

@@ -111,11 +111,10 @@ impl Inner {
     }
 
     /// Lanes may be due, the earliest at this time: says so here and to the other nodes.
-    fn woke(&self, due: Option<i64>) {
-        let due = due.unwrap_or(i64::MAX);
+    fn woke(&self, due: i64) {
         self.heard(due);
         let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        *rings = Some(rings.map_or(due, |before| before.min(due)));
+        *rings = rings.into_iter().chain([due]).min();
         drop(rings);
         self.ring.notify_one();
     }

@@ -21,7 +21,7 @@ pub(crate) struct Message {
     /// What the store must call it.
     pub(crate) must_be: Option<&'static str>,
     /// The car turns round here: this looks like a second read until what came between is told, later.
-    pub(crate) looks_merged: bool,
+    pub(crate) turns_round: bool,
 }
 
 impl Message {
@@ -120,7 +120,7 @@ pub(crate) fn tell(plate: &str, circle: &str, start: Timestamp, scale: &Scale, d
         for (state, after, delay) in [(state, 0, 1), (back, 20, 50), (state, 45, 2)] {
             let read = read(state, at + seconds(after), false, &mut number);
             let mut message = message(plate, circle, at + seconds(after + delay), read, None);
-            message.looks_merged = after == 45;
+            message.turns_round = after == 45;
             messages.push(message);
         }
     }
@@ -135,6 +135,6 @@ fn message(plate: &str, circle: &str, send_at: Timestamp, read: Read, batch: Opt
         read,
         batch,
         must_be: None,
-        looks_merged: false,
+        turns_round: false,
     }
 }

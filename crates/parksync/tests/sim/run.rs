@@ -210,7 +210,7 @@ impl Sim {
         for message in &messages {
             sim.possible(message);
         }
-        let turning = messages.iter().filter(|message| message.looks_merged);
+        let turning = messages.iter().filter(|message| message.turns_round);
         sim.turning = turning.map(|message| message.plate.clone()).collect();
         let mut next_trouble = origin + SignedDuration::from_secs(60);
         for message in messages {

@@ -257,7 +257,7 @@ impl Sim {
             },
             batch: None,
             must_be: None,
-            looks_merged: false,
+            turns_round: false,
         };
         self.possible(&message);
         self.post(&message).await;

@@ -66,7 +66,7 @@ pub(super) struct Circle {
 
 /// The circles, in their order, and when the next lane of each is due. One look into the index each, however long their lanes are.
 async fn circles(tx: &Tx<'_>, begin: &Begin) -> Result<Vec<(Circle, Option<i64>)>, Failure> {
-    let (known, from): (Vec<i64>, Vec<i64>) = begin.from.keys().map(|circle| (*circle, begin.of(*circle))).unzip();
+    let (known, from) = begin.known();
     let rows = tx.rows(CIRCLES, &[&known, &from]).await?;
     let circle = |row: Row| {
         let circle = Circle {

@@ -219,7 +219,7 @@ pub(super) async fn refresh(tx: &Tx<'_>, members: &[i64]) -> Result<(), Failure>
         return Ok(());
     }
     let due = tx.rows(REFRESH, &[&members]).await?;
-    tx.wake(due.iter().filter_map(due_at));
+    tx.wake(due_times(&due)?);
     Ok(())
 }
 
@@ -227,7 +227,9 @@ const REFRESH: &str = "UPDATE lane SET due_at = (SELECT m.not_before FROM messag
                                                  WHERE m.member_id = lane.member_id AND m.status = 'waiting' ORDER BY m.at, m.id LIMIT 1)
     WHERE member_id = ANY($1::bigint[]) AND node_id IS NULL AND head_id IS NULL RETURNING due_at";
 
-/// When the lane of such a row is due, if it is.
-pub(super) fn due_at(row: &Row) -> Option<i64> {
-    row.try_get(0).ok().flatten()
+/// When the lanes of such rows are due, those that are.
+pub(super) fn due_times(rows: &[Row]) -> Result<Vec<i64>, Failure> {
+    rows.iter()
+        .filter_map(|row| row.try_get(0).map_err(Failure::from).transpose())
+        .collect()
 }

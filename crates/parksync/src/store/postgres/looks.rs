@@ -25,21 +25,18 @@ pub(super) struct Looks {
     began_at_start: Option<Timestamp>,
 }
 
-/// Where one look begins.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Begin {
-    /// The first due time that it looks at, by circle. Other circles than these, and with `everywhere` all of them, from the start.
-    pub(super) from: HashMap<i64, i64>,
-    pub(super) everywhere: bool,
-}
+/// The first due time that one look looks at, by circle. A circle that is not among these is new.
+#[derive(Debug)]
+pub(super) struct Begin(HashMap<i64, i64>);
 
 impl Begin {
     pub(super) fn of(&self, circle: i64) -> i64 {
-        self.from
-            .get(&circle)
-            .filter(|_| !self.everywhere)
-            .copied()
-            .unwrap_or(i64::MIN)
+        self.0.get(&circle).copied().unwrap_or(i64::MIN)
+    }
+
+    /// The circles that are known, and where the look at each begins.
+    pub(super) fn known(&self) -> (Vec<i64>, Vec<i64>) {
+        self.0.iter().unzip()
     }
 }
 
@@ -48,28 +45,30 @@ impl Looks {
     pub(super) fn begin(&mut self, now: Timestamp) -> Begin {
         // A clock that was set back knows nothing of what is due now.
         let fresh = SignedDuration::ZERO..FROM_THE_START;
-        let everywhere = self
+        if self
             .began_at_start
-            .is_none_or(|at| !fresh.contains(&now.duration_since(at)));
-        if everywhere {
-            self.began_at_start = Some(now);
+            .is_some_and(|at| !fresh.contains(&now.duration_since(at)))
+        {
+            self.began_at_start = None;
         }
-        let begin = Begin {
-            everywhere,
-            ..self.peek()
-        };
+        let begin = self.peek();
+        self.began_at_start.get_or_insert(now);
         self.lowered = None;
         begin
     }
 
     /// Where a look would begin that changes nothing.
     pub(super) fn peek(&self) -> Begin {
-        let lowered = self.lowered.unwrap_or(i64::MAX);
-        let from = |(circle, ended): (&i64, &i64)| (*circle, (*ended - MARGIN_MS).min(lowered));
-        Begin {
-            from: self.ended.iter().map(from).collect(),
-            everywhere: self.began_at_start.is_none(),
-        }
+        let from = |ended: i64| match self.began_at_start {
+            Some(_) => (ended - MARGIN_MS).min(self.lowered.unwrap_or(i64::MAX)),
+            None => i64::MIN,
+        };
+        Begin(
+            self.ended
+                .iter()
+                .map(|(circle, ended)| (*circle, from(*ended)))
+                .collect(),
+        )
     }
 
     /// A look has ended, and its claims are committed: up to these times nothing is due any more.
@@ -84,7 +83,7 @@ impl Looks {
 
     /// A lane came to be due.
     pub(super) fn lower(&mut self, due: i64) {
-        self.lowered = Some(self.lowered.map_or(due, |lowered| lowered.min(due)));
+        self.lowered = self.lowered.into_iter().chain([due]).min();
     }
 }
 
@@ -136,13 +135,13 @@ mod tests {
 
     #[test]
     fn the_first_look_one_after_a_failure_and_one_every_few_seconds_begin_at_the_start() {
-        assert!(Looks::default().begin(NOW).everywhere);
+        assert_eq!(Looks::default().begin(NOW).of(MALL), i64::MIN);
         let mut looks = after_a_look(50_000);
 
-        assert!(!looks.begin(NOW + FROM_THE_START / 2).everywhere);
-        assert!(looks.begin(NOW + FROM_THE_START).everywhere);
-        assert!(!looks.begin(NOW + FROM_THE_START).everywhere);
-        assert!(looks.begin(NOW).everywhere, "a clock that was set back");
+        assert_eq!(looks.begin(NOW + FROM_THE_START / 2).of(MALL), 49_800);
+        assert_eq!(looks.begin(NOW + FROM_THE_START).of(MALL), i64::MIN);
+        assert_eq!(looks.begin(NOW + FROM_THE_START).of(MALL), 49_800);
+        assert_eq!(looks.begin(NOW).of(MALL), i64::MIN, "a clock that was set back");
         looks.failed();
         assert_eq!(looks.begin(NOW).of(MALL), i64::MIN);
     }

@@ -61,7 +61,7 @@ pub(super) const FREE: &str = "UPDATE lane SET node_id = NULL, lease_until = NUL
 async fn free(tx: &Tx<'_>, valid: &[&Settled]) -> Result<(), Failure> {
     let ids: Vec<i64> = valid.iter().map(|one| one.lease.lane).collect();
     let due = tx.rows(FREE, &[&ids]).await?;
-    tx.wake(due.iter().filter_map(lanes::due_at));
+    tx.wake(lanes::due_times(&due)?);
     Ok(())
 }
 

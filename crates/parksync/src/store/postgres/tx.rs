@@ -22,7 +22,8 @@ pub(super) struct Tx<'a> {
     counts: Mutex<Counts>,
     /// Which row of each counter is added to.
     shard: i64,
-    woke: Mutex<Option<Woke>>,
+    /// Lanes may be due once this is committed, the earliest at this time.
+    woke: Mutex<Option<i64>>,
 }
 
 /// Arguments of a statement.
@@ -88,13 +89,10 @@ impl<'a> Tx<'a> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lanes may be due once this is committed, none of them earlier than at these times.
+    /// Lanes may be due once this is committed, none of them earlier than at these times. Without a time: such as were due before.
     pub(super) fn wake(&self, due: impl IntoIterator<Item = i64>) {
         let mut woke = self.woke.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = woke.and_then(|woke| woke.due);
-        *woke = Some(Woke {
-            due: due.into_iter().chain(before).min(),
-        });
+        *woke = due.into_iter().chain(*woke).chain([i64::MAX]).min();
     }
 
     /// Writes down what was counted until now.
@@ -122,17 +120,11 @@ impl<'a> Tx<'a> {
         self.write_counts().await?;
         let woke = *self.woke.lock().unwrap_or_else(PoisonError::into_inner);
         self.db.commit().await?;
-        if let Some(Woke { due }) = woke {
+        if let Some(due) = woke {
             inner.woke(due);
         }
         Ok(())
     }
-}
-
-/// A lane may be due, and the time of the earliest.
-#[derive(Clone, Copy)]
-struct Woke {
-    due: Option<i64>,
 }
 
 /// What can go wrong in a transaction.
