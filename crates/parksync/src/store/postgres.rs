@@ -22,7 +22,7 @@ mod sweep;
 mod trace;
 mod tx;
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -56,6 +56,8 @@ const THREADS: usize = 2;
 const QUEUE: usize = 4096;
 /// Bindings under way at one time.
 const BINDS: usize = 4;
+/// The first look for claims that ended sees all of them, and every tenth after it.
+const TAKE_OVERS: u64 = 10;
 /// Rows of each counter that a process adds to.
 const SHARDS: i64 = 4;
 /// How often a transaction is tried again that the database gave up for another one's sake.
@@ -80,6 +82,8 @@ struct Inner {
     shard: i64,
     turns: AtomicI64,
     changed: Notify,
+    /// How often it was looked for claims that ended.
+    take_overs: AtomicU64,
     looks: Mutex<Looks>,
     /// Something was written that other nodes have to hear of, and the time of the earliest lane that may be due by it.
     ring: Notify,
@@ -195,6 +199,7 @@ impl PgStore {
             shard: shard(),
             turns: AtomicI64::new(0),
             changed: Notify::new(),
+            take_overs: AtomicU64::new(0),
             ring: Notify::new(),
             looks: Mutex::default(),
             rings: Mutex::default(),
@@ -398,7 +403,12 @@ impl Store for PgStore {
     }
 
     async fn take_over(&self) -> Result<u32, StoreError> {
-        transact!(self, "take lanes over", |tx| claims::take_over(&tx))
+        let everywhere = self
+            .inner
+            .take_overs
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(TAKE_OVERS);
+        transact!(self, "take lanes over", |tx| claims::take_over(&tx, everywhere))
     }
 
     async fn join(&self, card: NodeCard) -> Result<NodeId, StoreError> {

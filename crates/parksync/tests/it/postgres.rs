@@ -283,6 +283,25 @@ async fn picture(store: &dyn Store) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_process_that_starts_takes_over_whatever_ended_however_long_ago() {
+    let server = pg::shared();
+    let name = server.database();
+    let address = Address::new(&server.url(&name), None, None).unwrap();
+    PgStore::migrate(&address).await.unwrap();
+    let dead = PgStore::open(&address, vault()).await.unwrap();
+    dead.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
+    record(&dead, event(1, Direction::In, 100)).await;
+    assert_eq!(claim(&dead, at(100), 1).await.unwrap().len(), 1);
+    drop(dead);
+    server.sql(&name, "UPDATE lane SET lease_until = 1");
+
+    let other = PgStore::open(&address, vault()).await.unwrap();
+
+    assert_eq!(other.take_over().await.unwrap(), 1);
+    assert_eq!(claim(&other, at(100), 1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn nodes_hear_of_each_others_commits() {
     let address = pg::shared().address();
     PgStore::migrate(&address).await.unwrap();

@@ -31,12 +31,14 @@ pub(super) async fn set_circles(tx: &Tx<'_>, circles: &[(String, String)]) -> Re
 
 /// Frees lanes whose claim ended. Their node may be slow instead of dead, so its message may still arrive: it is remembered, and that
 /// it may have been tried.
-pub(super) async fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
+///
+/// With `everywhere` all of them, else those that ended within the last 20 s: as with looks for due lanes, the front of the index may be
+/// full of dead entries.
+pub(super) async fn take_over(tx: &Tx<'_>, everywhere: bool) -> Result<u32, Failure> {
     let lanes = tx
         .rows(
-            // As with looks for due lanes: those that ended just now, and every tenth second all.
             "WITH ended AS (SELECT member_id FROM lane WHERE node_id IS NOT NULL AND lease_until <= now_ms()
-                              AND lease_until > CASE WHEN now_ms() / 1000 % 10 = 0 THEN 0 ELSE now_ms() - 20000 END
+                              AND lease_until > CASE WHEN $1 THEN 0 ELSE now_ms() - 20000 END
                             ORDER BY member_id FOR UPDATE SKIP LOCKED),
                   freed AS (UPDATE lane SET node_id = NULL, lease_until = NULL, due_at = 0, epoch = epoch + 1, suspect_id = head_id,
                                             suspect_plate = (SELECT plate_tag FROM message WHERE id = head_id)
@@ -44,7 +46,7 @@ pub(super) async fn take_over(tx: &Tx<'_>) -> Result<u32, Failure> {
                   tried AS (UPDATE message SET tries = tries + 1
                             WHERE id = ANY(ARRAY(SELECT head_id FROM freed)) AND status || '' = 'waiting')
              SELECT c.name FROM freed JOIN circle c ON c.id = freed.circle_id",
-            &[],
+            &[&everywhere],
         )
         .await?;
     for row in &lanes {
