@@ -2,8 +2,9 @@
 //! changed. No SQL here, no I/O.
 
 mod parted;
+mod rows;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
@@ -13,6 +14,11 @@ use super::{GateEvent, MEMBERS_PER_PLATE, Recorded};
 use crate::domain::gate::{Direction, TimeSource};
 use crate::domain::presence::{self, Arrival, At, Crossing, LaneView, Policy, Seen, Step, Tell, Visit};
 use crate::sabotage::{self, Sabotage};
+use rows::{HELD, REPLACED, TURNED_ROUND};
+
+pub(super) use rows::{
+    Car, CarKey, Cause, Changes, Counts, Listener, NewEvent, NewMessage, PartedEvent, Place, ReadRow, VisitRow, Waits,
+};
 
 /// One gate event with everything that does not depend on what is stored.
 #[derive(Debug)]
@@ -75,164 +81,6 @@ fn dedupe_tag(vault: &Vault, event: &GateEvent) -> Tag {
 pub(super) fn record_tag(vault: &Vault, circle: &str, lot: &str, id: &str) -> Tag {
     vault.tag(&["amend", circle, lot, id])
 }
-
-/// A car in a circle.
-pub(super) type CarKey = (String, Tag);
-
-/// What is known of one car.
-#[derive(Debug, Default)]
-pub(super) struct Car {
-    /// Its latest visits that were not cancelled, oldest first. Two are enough.
-    pub(super) visits: Vec<VisitRow>,
-    /// The members that are bound to it.
-    pub(super) listeners: Vec<Listener>,
-    /// The reads of its last visit, in order. They matter only where some were merged, so only then they are loaded.
-    pub(super) reads: Option<Vec<ReadRow>>,
-}
-
-/// One read of a visit, as its own event tells it.
-#[derive(Clone, Debug)]
-pub(super) struct ReadRow {
-    pub(super) event_id: i64,
-    pub(super) lot: String,
-    pub(super) state: Direction,
-    pub(super) at: Timestamp,
-    pub(super) arrival: Arrival,
-    /// Members whose lanes were given a message of it.
-    pub(super) told_to: Vec<i64>,
-}
-
-/// One stay, as stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct VisitRow {
-    pub(super) id: i64,
-    pub(super) entered_lot: Option<String>,
-    pub(super) entered_at: Option<Timestamp>,
-    pub(super) left_lot: Option<String>,
-    pub(super) left_at: Option<Timestamp>,
-    pub(super) ended: Option<String>,
-    pub(super) forget_from: Option<Timestamp>,
-    /// A member was bound to the plate at one of its crossings.
-    pub(super) of_member: bool,
-    /// One of its ends was read more than once.
-    pub(super) reread: bool,
-}
-
-/// One member's lane, as far as one car is concerned.
-#[derive(Debug)]
-pub(super) struct Listener {
-    pub(super) member: i64,
-    /// The newest state that was sent, or may have been.
-    pub(super) told: Option<At>,
-    /// Another car of the member was told as inside.
-    pub(super) other_car_inside: bool,
-    /// What waits and was never tried, in the order it came.
-    pub(super) waiting: Vec<Waits>,
-}
-
-/// A message that waits and was never tried.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waits {
-    pub(super) at: At,
-    pub(super) place: Place,
-}
-
-/// Where a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In the store, under this id.
-    Stored(i64),
-    /// Among the [`Changes::messages`].
-    New(usize),
-}
-
-/// Everything a store has to write.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    pub(super) events: Vec<NewEvent>,
-    /// Visits that are new or different, by car.
-    pub(super) visits: BTreeMap<i64, (CarKey, VisitRow)>,
-    pub(super) messages: Vec<NewMessage>,
-    /// Stored messages that are pointless now, and why.
-    pub(super) superseded: Vec<(i64, &'static str, Timestamp)>,
-    /// Stored events that belong to another visit, and to which.
-    pub(super) moved: Vec<(i64, i64)>,
-    /// Stored events that were taken for second reads and are told after all.
-    pub(super) parted: Vec<PartedEvent>,
-    /// Lanes whose time has to be looked at again.
-    pub(super) lanes: BTreeSet<i64>,
-    pub(super) counts: Counts,
-}
-
-/// Counters to add to, by name, scope and word.
-pub(super) type Counts = BTreeMap<(&'static str, String, String), i64>;
-
-/// An event to write down.
-#[derive(Debug)]
-pub(super) struct NewEvent {
-    /// Which of the group.
-    pub(super) index: usize,
-    pub(super) id: i64,
-    pub(super) visit: Option<i64>,
-    /// A member is bound to the plate, so it may be kept, sealed.
-    pub(super) of_member: bool,
-    pub(super) recorded: Recorded,
-}
-
-/// A second read that was a crossing of its own.
-#[derive(Debug)]
-pub(super) struct PartedEvent {
-    pub(super) event_id: i64,
-    /// Which event of the group has its plate.
-    pub(super) index: usize,
-    pub(super) of_member: bool,
-    pub(super) recorded: Recorded,
-}
-
-/// A message to write down.
-#[derive(Debug)]
-pub(super) struct NewMessage {
-    /// Which event of the group has its plate.
-    pub(super) index: usize,
-    pub(super) event_id: i64,
-    pub(super) member: i64,
-    pub(super) state: Direction,
-    pub(super) at: Timestamp,
-    pub(super) not_before: Timestamp,
-    pub(super) status: &'static str,
-    pub(super) reason: Option<&'static str>,
-}
-
-/// Why a message is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
-    Crossing,
-    LateBind,
-    Correction,
-    Cancellation,
-    Midnight,
-    Replay,
-    Reassertion,
-}
-
-impl Cause {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Crossing => "crossing",
-            Self::LateBind => "late-bind",
-            Self::Correction => "correction",
-            Self::Cancellation => "cancellation",
-            Self::Midnight => "midnight",
-            Self::Replay => "replay",
-            Self::Reassertion => "reassertion",
-        }
-    }
-}
-
-/// The reason of a message that waits for a person from its beginning.
-pub(super) const HELD: &str = "an old entry that surfaced after an outage: a person decides";
-const REPLACED: &str = "a newer state of the same batch replaced it";
-const TURNED_ROUND: &str = "the car turned round before it was told";
 
 /// What is known of the cars of a group of events, and what has changed.
 #[derive(Debug, Default)]

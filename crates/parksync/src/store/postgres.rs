@@ -11,6 +11,7 @@ mod claims;
 mod connect;
 mod holds;
 mod ingest;
+mod inner;
 mod lanes;
 mod looks;
 mod members;
@@ -22,15 +23,13 @@ mod sweep;
 mod trace;
 mod tx;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use deadpool_postgres::{Object, Pool};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::book::Prepared;
 use super::moving::Checksum;
@@ -43,7 +42,7 @@ use super::{
 use crate::domain::delivery::Scope;
 use crate::domain::member::MemberKey;
 use crate::domain::plate::Plate;
-use looks::Looks;
+use inner::Inner;
 use tx::{Failure, Tx};
 
 pub use connect::{Address, OpenError, PLANNER_OFF};
@@ -56,12 +55,6 @@ const THREADS: usize = 2;
 const QUEUE: usize = 4096;
 /// Bindings under way at one time.
 const BINDS: usize = 4;
-/// The first look for claims that ended sees all of them, and every tenth after it.
-const TAKE_OVERS: u64 = 10;
-/// Rows of each counter that a process adds to.
-const SHARDS: i64 = 4;
-/// How often a transaction is tried again that the database gave up for another one's sake.
-const TRIES: u32 = 5;
 
 /// A store in a PostgreSQL database.
 #[derive(Debug)]
@@ -74,80 +67,11 @@ pub struct PgStore {
     runtime: Option<Runtime>,
 }
 
-/// What all tasks share.
-struct Inner {
-    pool: Pool,
-    vault: Arc<Vault>,
-    /// Counters of this process go to rows of its own: the first of them, and how many transactions there were.
-    shard: i64,
-    turns: AtomicI64,
-    changed: Notify,
-    /// How often it was looked for claims that ended.
-    take_overs: AtomicU64,
-    looks: Mutex<Looks>,
-    /// Something was written that other nodes have to hear of, and the time of the earliest lane that may be due by it.
-    ring: Notify,
-    rings: Mutex<Option<i64>>,
-}
-
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").finish_non_exhaustive()
-    }
-}
-
 impl Drop for PgStore {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-impl Inner {
-    async fn client(&self) -> Result<Object, Failure> {
-        Ok(self.pool.get().await?)
-    }
-
-    /// The row of each counter that the next transaction adds to: those at the same time must not wait for each other.
-    fn next_shard(&self) -> i64 {
-        self.shard + self.turns.fetch_add(1, Ordering::Relaxed).rem_euclid(SHARDS)
-    }
-
-    /// Lanes may be due, the earliest at this time: says so here and to the other nodes.
-    fn woke(&self, due: i64) {
-        self.heard(due);
-        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        *rings = rings.into_iter().chain([due]).min();
-        drop(rings);
-        self.ring.notify_one();
-    }
-
-    /// Lanes may be due, the earliest at this time.
-    fn heard(&self, due: i64) {
-        self.looks().lower(due);
-        self.changed.notify_one();
-    }
-
-    fn looks(&self) -> MutexGuard<'_, Looks> {
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether to try again after a failure. A connection that cannot write any more is given up, so that the next one finds the new
-    /// primary.
-    async fn again(&self, failure: &Failure, client: Option<Object>, tries: &mut u32) -> bool {
-        if failure.is_of_the_connection() {
-            if let Some(client) = client {
-                drop(Object::take(client));
-            }
-            self.pool.retain(|_, _| false);
-        }
-        *tries += 1;
-        if !failure.is_for_another() || *tries >= TRIES {
-            return false;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5 << *tries)).await;
-        true
     }
 }
 
@@ -193,17 +117,7 @@ impl PgStore {
             .enable_all()
             .build()
             .map_err(OpenError::Thread)?;
-        let inner = Arc::new(Inner {
-            pool: address.pool()?,
-            vault,
-            shard: shard(),
-            turns: AtomicI64::new(0),
-            changed: Notify::new(),
-            take_overs: AtomicU64::new(0),
-            ring: Notify::new(),
-            looks: Mutex::default(),
-            rings: Mutex::default(),
-        });
+        let inner = Arc::new(Inner::new(address.pool()?, vault));
         let (ingest, queue) = mpsc::channel(QUEUE);
         let checked = Arc::clone(&inner);
         let ready = async move {
@@ -328,14 +242,6 @@ pub const fn hot_statements() -> [(&'static str, &'static str, &'static str); 10
     ]
 }
 
-/// The first row of each counter for a process. Two processes hardly share it. If they do, they only wait for each other.
-fn shard() -> i64 {
-    let mut bytes = [0; 2];
-    // Without randomness every process counts in the same rows, which is slower and still right.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    i64::from(u16::from_be_bytes(bytes) % 64) * SHARDS
-}
-
 #[async_trait]
 impl Store for PgStore {
     async fn record(&self, events: Vec<GateEvent>, never: Vec<NeverSent>) -> Result<Vec<Recorded>, StoreError> {
@@ -403,11 +309,7 @@ impl Store for PgStore {
     }
 
     async fn take_over(&self) -> Result<u32, StoreError> {
-        let everywhere = self
-            .inner
-            .take_overs
-            .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(TAKE_OVERS);
+        let everywhere = self.inner.takes_over_everywhere();
         transact!(self, "take lanes over", |tx| claims::take_over(&tx, everywhere))
     }
 

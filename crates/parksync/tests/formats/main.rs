@@ -12,6 +12,8 @@
 mod cameras;
 mod damage;
 mod generic;
+mod hikvision;
+mod huaxia;
 mod samples;
 
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use parksync::domain::plate::Plate;
 use parksync::domain::presence::Policy;
 use parksync::store::GateEvent;
 
-use crate::run::Scale;
+use crate::seed::Scale;
 use crate::world::Dice;
 
 /// A message of a gate, and when it is sent for the first time.

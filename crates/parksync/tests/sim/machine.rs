@@ -21,7 +21,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::ice::{Ice, OnIce};
-use crate::run::{DEADLINE, jitter};
+use crate::run::DEADLINE;
+use crate::seed::jitter;
 use crate::wechat::{TIME_TO_LIVE, WeChat};
 use crate::wire::{Line, Trouble, Wire};
 

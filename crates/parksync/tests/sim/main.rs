@@ -20,6 +20,7 @@ mod gates;
 mod ice;
 mod machine;
 mod run;
+mod seed;
 mod trouble;
 mod truth;
 mod wechat;
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
 
 fn one(seed: u64, sabotage: Option<&str>) -> ExitCode {
     sabotage::set(sabotage.and_then(|name| Sabotage::ALL.into_iter().find(|known| format!("{known:?}") == name)));
-    let report = run::seed(seed, true);
+    let report = seed::seed(seed, true);
     println!("{report:#?}");
     if report.wrong.is_empty() {
         ExitCode::SUCCESS
@@ -77,9 +78,9 @@ fn seeds(from: u64, count: u64) -> bool {
         let workers: Vec<_> = (0..cores)
             .map(|core| {
                 scope.spawn(move || {
-                    let mut total = run::Report::default();
+                    let mut total = seed::Report::default();
                     for seed in (from + core..from + count).step_by(usize::try_from(cores).unwrap()) {
-                        let report = run::seed(seed, false);
+                        let report = seed::seed(seed, false);
                         total.add(&report);
                         if !total.wrong.is_empty() {
                             break;
@@ -91,7 +92,7 @@ fn seeds(from: u64, count: u64) -> bool {
             .collect();
         workers.into_iter().map(|worker| worker.join().unwrap()).collect()
     });
-    let mut total = run::Report::default();
+    let mut total = seed::Report::default();
     reports.iter().for_each(|report| total.add(report));
     for wrong in &total.wrong {
         println!("WRONG {wrong}");
@@ -125,11 +126,11 @@ fn broken_promises(only: Option<&str>) -> bool {
         let (mut seed, mut tried) = (0, 0);
         let noticed = loop {
             seed += 1;
-            if broken.is_of_nodes() && !run::has_several(seed) {
+            if broken.is_of_nodes() && !seed::has_several(seed) {
                 continue;
             }
             tried += 1;
-            if let Some(wrong) = run::seed(seed, false).wrong.into_iter().next() {
+            if let Some(wrong) = seed::seed(seed, false).wrong.into_iter().next() {
                 break Some(wrong);
             }
             if began.elapsed() > CATCH_WITHIN {
