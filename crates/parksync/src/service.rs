@@ -263,9 +263,10 @@ fn run_worker(
         .name("worker".to_owned())
         .spawn(move || {
             let _ended = ended;
-            runtime.block_on(async {
-                tokio::join!(Arc::new(worker).run(stop.clone()), janitor.run(stop));
-            });
+            // The worker is a task among those of its calls: on a thread of its own, each answer would cost a change of threads.
+            let worker = runtime.spawn(Arc::new(worker).run(stop.clone()));
+            // A panic in there was logged when it came.
+            let _ = runtime.block_on(async { tokio::join!(worker, janitor.run(stop)) });
         })
         .map_err(StartError::Thread)
 }

@@ -19,6 +19,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
+/// It answers what came within this time at once, so that a call does not cost the service a change of threads.
+const GATHER: Duration = Duration::from_millis(1);
+
 /// It runs on a thread of its own until the process ends.
 pub(crate) struct Stub {
     pub(crate) url: String,
@@ -59,7 +62,10 @@ impl Stub {
         let url = format!("https://{}", listener.local_addr().unwrap());
         let (shared, id) = (Arc::clone(&counted), public_key_id.to_owned());
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .on_thread_unpark(|| std::thread::sleep(GATHER))
+                .build();
             runtime.unwrap().block_on(async move {
                 let listener = TcpListener::from_std(listener).unwrap();
                 let mut old = tokio::time::interval(Duration::from_secs(60));

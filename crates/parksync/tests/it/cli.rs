@@ -149,7 +149,7 @@ async fn settings_are_checked_and_printed_without_secrets() {
     let fine = parksync(folder.path(), &["config", "check"]);
     assert!(fine.status.success(), "{}", text(&fine.stderr));
     let printed = parksync(folder.path(), &["config", "print"]);
-    assert!(text(&printed.stdout).contains("max_in_flight = 32"));
+    assert!(text(&printed.stdout).contains("max_in_flight = 128"));
     for secret in [&written.gate_key, &written.admin_key] {
         assert!(!text(&printed.stdout).contains(std::fs::read_to_string(secret).unwrap().trim()));
     }

@@ -55,6 +55,7 @@ pub(super) fn release(tx: &Tx<'_>, scope: Scope, name: &str) -> Result<(), Failu
         .execute((scope_word(scope), name))?;
     if released > 0 {
         tx.count("hold", name, scope_word(scope), -1);
+        tx.woke.set(true);
         tracing::warn!(
             scope = scope_word(scope),
             name,

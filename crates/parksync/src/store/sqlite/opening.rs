@@ -12,6 +12,8 @@ use crate::store::vault::Vault;
 
 /// Pages in the log before a checkpoint: rare enough to stay out of the tail latency, small enough to keep the log short.
 const CHECKPOINT_PAGES: u32 = 10_000;
+/// Memory for pages of the writer. A transaction that changes more than fits writes pages more than once.
+const CACHE_KIB: u32 = 32 * 1024;
 
 /// The schema that this program writes: the number of its migrations.
 const SCHEMA: u32 = MIGRATIONS.len() as u32;
@@ -86,6 +88,9 @@ pub(super) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connect
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         db.pragma_update(None, "journal_size_limit", 256 * 1024 * 1024)?;
+        db.pragma_update(None, "cache_size", -i64::from(CACHE_KIB))?;
+        // What a job that fails is rolled back from: SQLite would make a file for it in each transaction.
+        db.pragma_update(None, "temp_store", "MEMORY")?;
     }
     db.set_prepared_statement_cache_capacity(128);
     // Without it SQLite plans a statement again whenever a value that might matter to a partial index is bound: each time.

@@ -8,32 +8,62 @@ use super::lanes::{Cause, Message, queue, refresh};
 use super::{Failure, Tx, millis, record};
 use crate::domain::delivery::{Delivery, Outcome, Scope, Verdict};
 use crate::sabotage::{self, Sabotage};
+use crate::store::vault::Tag;
 use crate::store::{Lease, PROBE_AGAIN_MS, Settled};
 
 pub(super) fn settle(tx: &Tx<'_>, settled: &[Settled]) -> Result<usize, Failure> {
+    // Mostly nothing pauses, and then no outcome can end a pause.
+    let mut pauses = tx.db.prepare_cached("SELECT 1 FROM hold")?.exists([])?;
     let mut lost = 0;
     for one in settled {
-        if !settle_one(tx, one)? {
+        let Some(freed) = free(tx, &one.lease)? else {
+            settle_late(tx, one)?;
             lost += 1;
+            continue;
+        };
+        write_attempt(tx, one)?;
+        settle_one(tx, one, &freed)?;
+        pauses |= matches!(one.verdict, Verdict::Hold { .. });
+        if pauses {
+            judge_holds(tx, one)?;
         }
     }
     Ok(lost)
 }
 
-fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
-    let Lease { lane, epoch, head, .. } = &one.lease;
-    let freed = tx
+/// A lane that was freed, with the message, and its plate, that a node which lost the lane may still send.
+struct Freed {
+    suspect: Option<(i64, Tag)>,
+}
+
+/// Frees a claimed lane; it is due when the first of its other messages is. Nothing when the claim is void.
+fn free(tx: &Tx<'_>, lease: &Lease) -> Result<Option<Freed>, Failure> {
+    let freed: Option<(Option<i64>, Option<Tag>, bool)> = tx
         .db
         .prepare_cached(
-            "UPDATE lane SET node_id = NULL, lease_until = NULL, head_id = NULL
-             WHERE member_id = ?1 AND (epoch = ?2 OR ?3) AND node_id IS NOT NULL",
+            "UPDATE lane SET node_id = NULL, lease_until = NULL, head_id = NULL,
+                 due_at = (SELECT not_before FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND id <> ?4
+                           ORDER BY at, id LIMIT 1)
+             WHERE member_id = ?1 AND (epoch = ?2 OR ?3) AND node_id IS NOT NULL
+             RETURNING suspect_id, suspect_plate, due_at IS NOT NULL",
         )?
-        .execute((lane, epoch, sabotage::is(Sabotage::EpochIgnored)))?;
-    if freed == 0 && !sabotage::is(Sabotage::SettleWithoutClaim) {
-        settle_late(tx, one)?;
-        return Ok(false);
-    }
-    write_attempt(tx, one)?;
+        .query_row(
+            (lease.lane, lease.epoch, sabotage::is(Sabotage::EpochIgnored), lease.head.id),
+            |row| row.try_into(),
+        )
+        .optional()?;
+    let Some((suspect, plate, more)) = freed else {
+        return Ok(sabotage::is(Sabotage::SettleWithoutClaim).then_some(Freed { suspect: None }));
+    };
+    tx.woke.set(tx.woke.get() || more);
+    Ok(Some(Freed {
+        suspect: suspect.zip(plate),
+    }))
+}
+
+/// What a try came to, for its message and its lane.
+fn settle_one(tx: &Tx<'_>, one: &Settled, freed: &Freed) -> Result<(), Failure> {
+    let Lease { lane, head, .. } = &one.lease;
     let circle = &head.member.circle;
     let now = millis(one.ended_at());
     match &one.verdict {
@@ -48,7 +78,9 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
                 tx.count("delivery", circle, "delivered", 1);
             }
             tx.leave_waiting(circle, "delivered", waited);
-            settle_suspect(tx, *lane, head, one.ended_at())?;
+            if let Some(suspect) = freed.suspect {
+                settle_suspect(tx, *lane, head, suspect, one.ended_at())?;
+            }
         }
         Verdict::Dead { reason } => {
             let waited = finish(tx, head.id, "dead", Some(reason), now)?;
@@ -62,35 +94,43 @@ fn settle_one(tx: &Tx<'_>, one: &Settled) -> Result<bool, Failure> {
             tx.count("retry", circle, one.outcome.word(), 1);
             repeat(tx, *lane, head.id, millis(*at), *counts)?;
         }
-        Verdict::Hold { scope, reason } => {
+        Verdict::Hold { .. } => {
             tx.count("retry", circle, "hold", 1);
-            let name = match scope {
-                Scope::Circle => circle,
-                Scope::Merchant => &one.lease.merchant,
-            };
-            if *scope == Scope::Circle {
-                // Its signature was good enough to be told what is wrong with the circle.
-                release(tx, Scope::Merchant, &one.lease.merchant)?;
-            }
-            pause(tx, *scope, name, reason, now)?;
             // Due at once, and the head again: it is the next probe.
             repeat(tx, *lane, head.id, now, false)?;
         }
     }
+    Ok(())
+}
+
+/// What an outcome means for what pauses.
+fn judge_holds(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
+    let Lease { merchant, head, .. } = &one.lease;
+    let circle = &head.member.circle;
+    let now = millis(one.ended_at());
+    if let Verdict::Hold { scope, reason } = &one.verdict {
+        let name = match scope {
+            Scope::Circle => circle,
+            Scope::Merchant => merchant,
+        };
+        if *scope == Scope::Circle {
+            // Its signature was good enough to be told what is wrong with the circle.
+            release(tx, Scope::Merchant, merchant)?;
+        }
+        return pause(tx, *scope, name, reason, now);
+    }
     if one.verdict.is_judgement(&one.outcome) {
         release(tx, Scope::Circle, circle)?;
-        release(tx, Scope::Merchant, &one.lease.merchant)?;
-    } else if !matches!(one.verdict, Verdict::Hold { .. }) {
-        // A probe that told nothing: another one goes soon.
-        tx.db
-            .prepare_cached(
-                "UPDATE hold SET probing_until = 0, probe_at = ?3
-                 WHERE probing_until > 0 AND ((scope = 'circle' AND name = ?1) OR (scope = 'merchant' AND name = ?2))",
-            )?
-            .execute((circle, &one.lease.merchant, now + PROBE_AGAIN_MS))?;
+        return release(tx, Scope::Merchant, merchant);
     }
-    refresh(tx, *lane)?;
-    Ok(true)
+    // A probe that told nothing: another one goes soon.
+    tx.db
+        .prepare_cached(
+            "UPDATE hold SET probing_until = 0, probe_at = ?3
+             WHERE probing_until > 0 AND ((scope = 'circle' AND name = ?1) OR (scope = 'merchant' AND name = ?2))",
+        )?
+        .execute((circle, merchant, now + PROBE_AGAIN_MS))?;
+    Ok(())
 }
 
 /// A try whose claim was lost. What it saw counts for nothing, but it may have arrived behind something newer: then that is told again.
@@ -128,15 +168,17 @@ fn settle_late(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
 }
 
 /// Once what a lost lane may still say late has been overtaken by something newer, the newest is told once more.
-fn settle_suspect(tx: &Tx<'_>, lane: i64, head: &Delivery, now: Timestamp) -> Result<(), Failure> {
+fn settle_suspect(
+    tx: &Tx<'_>,
+    lane: i64,
+    head: &Delivery,
+    (suspect, suspect_plate): (i64, Tag),
+    now: Timestamp,
+) -> Result<(), Failure> {
     let plate_tag = tx.vault.plate_tag(&head.plate);
-    let suspect: Option<i64> = tx
-        .db
-        .prepare_cached("SELECT suspect_id FROM lane WHERE member_id = ?1 AND suspect_plate = ?2")?
-        .query_row((lane, plate_tag), |row| row.get(0))
-        .optional()?
-        .flatten();
-    let Some(suspect) = suspect else { return Ok(()) };
+    if plate_tag != suspect_plate {
+        return Ok(());
+    }
     let more = tx
         .db
         .prepare_cached("SELECT 1 FROM delivery WHERE member_id = ?1 AND status = 'waiting' AND plate_tag = ?2")?
@@ -216,8 +258,10 @@ fn repeat(tx: &Tx<'_>, lane: i64, delivery: i64, due_at: i64, counts: bool) -> R
         tx.db
             .prepare_cached("UPDATE lane SET head_id = ?2, due_at = ?3 WHERE member_id = ?1")?
             .execute((lane, delivery, due_at))?;
+        tx.woke.set(true);
+        return Ok(());
     }
-    Ok(())
+    refresh(tx, lane)
 }
 
 fn finish(tx: &Tx<'_>, id: i64, status: &str, reason: Option<&str>, now: i64) -> Result<usize, Failure> {
