@@ -48,7 +48,12 @@ fn free(tx: &Tx<'_>, lease: &Lease) -> Result<Option<Freed>, Failure> {
              RETURNING suspect_id, suspect_plate, due_at IS NOT NULL",
         )?
         .query_row(
-            (lease.lane, lease.epoch, sabotage::is(Sabotage::EpochIgnored), lease.head.id),
+            (
+                lease.lane,
+                lease.epoch,
+                sabotage::is(Sabotage::EpochIgnored),
+                lease.head.id,
+            ),
             |row| row.try_into(),
         )
         .optional()?;
