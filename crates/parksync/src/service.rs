@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the room that starts tasks")]
 
+pub mod deliveries;
 mod listener;
 pub mod stores;
 
@@ -9,11 +10,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 use wechatpay::{ApiV3Key, Chain, Client, Merchant, MerchantKey, Platform, PlatformKeys};
 
@@ -128,7 +129,9 @@ impl Service {
                 };
                 let janitor = janitor(config, store.clone(), clock.clone());
                 let ended = work_ended.clone().drop_guard();
-                Work::Delivers(run_worker(worker, janitor, stop_work.clone(), ended)?)
+                Work::Delivers(
+                    deliveries::start(worker, janitor, stop_work.clone(), ended).map_err(StartError::Thread)?,
+                )
             }
             None => Work::Beats(tokio::spawn(beat(node, stop_work.clone()))),
         };
@@ -245,30 +248,6 @@ fn lot_rules(config: &Config, lot: &config::Lot) -> LotRules {
         max_stay: config.policy_of(lot).max_stay,
         renew_at_midnight: lot.renew_at_midnight.unwrap_or(config.policy.renew_at_midnight),
     }
-}
-
-/// Deliveries have a runtime of their own: a signature takes most of a millisecond, and a camera must not wait for it.
-fn run_worker(
-    worker: Worker,
-    janitor: Janitor,
-    stop: CancellationToken,
-    ended: DropGuard,
-) -> Result<JoinHandle<()>, StartError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("delivery")
-        .enable_all()
-        .build()
-        .map_err(StartError::Thread)?;
-    thread::Builder::new()
-        .name("worker".to_owned())
-        .spawn(move || {
-            let _ended = ended;
-            // The worker is a task among those of its calls: on a thread of its own, each answer would cost a change of threads.
-            let worker = runtime.spawn(Arc::new(worker).run(stop.clone()));
-            // A panic in there was logged when it came.
-            let _ = runtime.block_on(async { tokio::join!(worker, janitor.run(stop)) });
-        })
-        .map_err(StartError::Thread)
 }
 
 /// Reads the vault's key file.

@@ -30,21 +30,28 @@ pub(crate) async fn all(server: &Server) {
     let store = postgres::open(&bench, server, &name).await;
     bind(&bench, &store, MALL, 0..CARS, Timestamp::now()).await;
     let node = postgres::join(&store).await;
+    let bare = bare_rows(&server.url(&name)).await;
     let mut turn = 0;
-    let mut before = None;
+    let mut before: Option<Took> = None;
     let mut holder = None;
     for minute in 1..=BEFORE + HELD {
         if minute == BEFORE + 1 {
             holder = Some(hold_a_snapshot(&server.url(&name)).await);
         }
-        let took = one_minute(&store, node, minute, &mut turn).await;
-        let ratio = before.map_or_else(
-            || "the first minute".to_owned(),
-            |before: Duration| format!("{:.2} × before", took.claim.as_secs_f64() / before.as_secs_f64()),
+        let took = one_minute(&store, node, &bare, minute, &mut turn).await;
+        let times = |now: Duration, before: Duration| now.as_secs_f64() / before.as_secs_f64();
+        let ratio = before.as_ref().map_or_else(
+            || {
+                format!(
+                    "the first minute; a bare row {:.2} ms",
+                    took.bare.as_secs_f64() * 1000.0
+                )
+            },
+            |before| {
+                let (claim, bare) = (times(took.claim, before.claim), times(took.bare, before.bare));
+                format!("{claim:.2} × before, a bare row {bare:.2} ×")
+            },
         );
-        if holder.is_none() {
-            before = Some(took.claim);
-        }
         row(
             &format!(
                 "PostgreSQL: a claim at {A_SECOND} events/s, minute {minute}, {}",
@@ -57,6 +64,9 @@ pub(crate) async fn all(server: &Server) {
             &format!("{:.2} ms", took.claim.as_secs_f64() * 1000.0),
             &format!("{ratio}; settle {}; record {}", took.settle.told(), took.record.told()),
         );
+        if holder.is_none() {
+            before = Some(took);
+        }
     }
 }
 
@@ -68,17 +78,30 @@ async fn hold_a_snapshot(url: &str) -> Client {
     client
 }
 
-/// What a minute took: the median of the claims that found something, and the others.
+/// What is fixed: a row into a table that nothing else happens to, and its commit.
+async fn bare_rows(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+        .batch_execute("CREATE TABLE bare (at timestamptz)")
+        .await
+        .unwrap();
+    client
+}
+
+/// What a minute took: the medians of the claims that found something and of bare rows, and the others.
 struct Took {
     claim: Duration,
+    bare: Duration,
     settle: process::Waits,
     record: process::Waits,
 }
 
-async fn one_minute(store: &Arc<PgStore>, node: NodeId, minute: u32, turn: &mut u64) -> Took {
+async fn one_minute(store: &Arc<PgStore>, node: NodeId, bare: &Client, minute: u32, turn: &mut u64) -> Took {
     let events = tokio::spawn(record(Arc::clone(store), minute));
     let beats = tokio::spawn(beat(Arc::clone(store), node));
-    let (mut claims, mut settles) = (Vec::new(), Vec::new());
+    let insert = bare.prepare("INSERT INTO bare VALUES (now())").await.unwrap();
+    let (mut claims, mut settles, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     while !events.is_finished() {
         let began = Instant::now();
         *turn += 1;
@@ -94,13 +117,20 @@ async fn one_minute(store: &Arc<PgStore>, node: NodeId, minute: u32, turn: &mut 
         let settled = leases.into_iter().map(postgres::delivered).collect();
         store.settle(settled).await.unwrap();
         settles.push(began.elapsed());
+        let began_row = Instant::now();
+        bare.execute(&insert, &[]).await.unwrap();
+        rows.push(began_row.elapsed());
         let pause = Duration::from_millis(u64::from(1000 * AT_ONCE / A_SECOND));
         tokio::time::sleep(pause.saturating_sub(began.elapsed())).await;
     }
     beats.abort();
-    claims.sort();
+    let median = |mut all: Vec<Duration>| {
+        all.sort();
+        all[all.len() / 2]
+    };
     Took {
-        claim: claims[claims.len() / 2],
+        claim: median(claims),
+        bare: median(rows),
         settle: process::Waits::of(settles),
         record: process::Waits::of(events.await.unwrap()),
     }

@@ -83,7 +83,7 @@ const TABLES: [Table; 13] = [
     },
     Table {
         name: "counter",
-        source: "SELECT name, scope, word, 0 AS shard, value FROM counter ORDER BY name, scope, word",
+        source: "SELECT name, scope, word, value FROM counter ORDER BY name, scope, word",
     },
 ];
 

@@ -1,7 +1,7 @@
 //! The store on PostgreSQL, for several nodes that share the work.
 //!
 //! Every verb is one transaction. Gate events of all callers share commits; claims and settles come in batches. What keeps nodes apart:
-//! cars are locked first (advisory, by tag), then lanes in the order of their number, then holds, then counters. Nothing waits for a
+//! cars are locked first (advisory, by tag), then lanes in the order of their number, then holds. Counters are appended. Nothing waits for a
 //! lock the other way round.
 
 mod amend;
@@ -9,6 +9,7 @@ mod bell;
 mod carry;
 mod claims;
 mod connect;
+mod counters;
 mod holds;
 mod ingest;
 mod inner;
@@ -212,9 +213,10 @@ impl PgStore {
     }
 }
 
-/// The statements that every event and every claim goes through, with arguments to explain them by. For the test of their plans.
+/// The statements that every event and every claim goes through, and those of the counters, with arguments to explain them by. For the
+/// test of their plans.
 #[must_use]
-pub const fn hot_statements() -> [(&'static str, &'static str, &'static str); 10] {
+pub const fn hot_statements() -> [(&'static str, &'static str, &'static str); 12] {
     let cars = "ARRAY['mall'], ARRAY['tag'::bytea]";
     [
         (
@@ -239,6 +241,8 @@ pub const fn hot_statements() -> [(&'static str, &'static str, &'static str); 10
         ("record: visits", ingest::VISITS, cars),
         ("record: listeners", ingest::LISTENERS, cars),
         ("record: waiting", ingest::WAITING, cars),
+        ("counters: add up", counters::ADD_UP, ""),
+        ("counters: read", counters::READ, ""),
     ]
 }
 
@@ -318,7 +322,14 @@ impl Store for PgStore {
     }
 
     async fn beat(&self, pulse: Pulse) -> Result<Beat, StoreError> {
-        transact!(self, "beat", |tx| nodes::beat(&tx, pulse))
+        let beat = transact!(self, "beat", |tx| nodes::beat(&tx, pulse))?;
+        if self.inner.adds_up()
+            && let Err(error) = transact!(self, "add the counters up", |tx| counters::add_up(&tx))
+        {
+            // They are right all the same; reading them takes longer.
+            tracing::warn!(%error, "the counters could not be added up; next try in ten seconds");
+        }
+        Ok(beat)
     }
 
     async fn leave(&self, node: NodeId) -> Result<(), StoreError> {
@@ -404,6 +415,6 @@ impl Store for PgStore {
     }
 
     async fn counters(&self) -> Result<Vec<Counter>, StoreError> {
-        transact!(self, "read the counters", |tx| nodes::counters(&tx))
+        transact!(self, "read the counters", |tx| counters::counters(&tx))
     }
 }

@@ -166,7 +166,7 @@ pub(crate) struct Reasons {
 impl Reasons {
     async fn read(database: &Client) -> Self {
         const REASONS: &str = "SELECT
-            (SELECT coalesce(sum(value), 0)::bigint FROM counter WHERE name = 'retry' AND word = 'taken-over'),
+            (SELECT coalesce(sum(value), 0)::bigint FROM counters WHERE name = 'retry' AND word = 'taken-over'),
             (SELECT count(*) FROM attempt WHERE outcome = 'unknown'),
             (SELECT count(*) FROM delivery WHERE cause = 'reassertion')";
         let row = database.query_one(REASONS, &[]).await.unwrap();
@@ -204,18 +204,21 @@ const RULES: [(&str, &str); 6] = [
         "a lane that is claimed, due, or to be repeated",
         "SELECT count(*) FROM lane WHERE node_id IS NOT NULL OR due_at IS NOT NULL OR head_id IS NOT NULL",
     ),
-    ("a node that is listed", "SELECT count(*) FROM node WHERE seen_at > now_ms() - 5000"),
+    (
+        "a node that is listed",
+        "SELECT count(*) FROM node WHERE seen_at > now_ms() - 5000",
+    ),
     (
         "a counter of events that differs from the rows",
-        "WITH counted AS (SELECT scope, word, sum(value) AS value FROM counter WHERE name = 'event' AND word <> 'duplicate' GROUP BY 1, 2),
+        "WITH counted AS (SELECT scope, word, value FROM counters WHERE name = 'event' AND word <> 'duplicate'),
               rows AS (SELECT lot AS scope, recorded AS word, count(*) AS value FROM event GROUP BY 1, 2)
          SELECT count(*) FROM counted FULL JOIN rows USING (scope, word)
          WHERE coalesce(counted.value, 0) <> coalesce(rows.value, 0)",
     ),
     (
         "a counter of messages that differs from the rows",
-        "WITH counted AS (SELECT scope, word, sum(value) AS value FROM counter
-                          WHERE name = 'delivery' OR (name = 'waiting' AND word IN ('waiting', 'held')) GROUP BY 1, 2),
+        "WITH counted AS (SELECT scope, word, value FROM counters
+                          WHERE name = 'delivery' OR (name = 'waiting' AND word IN ('waiting', 'held'))),
               rows AS (SELECT m.circle AS scope, d.status AS word, count(*) AS value
                        FROM (SELECT member_id, status FROM delivery UNION ALL SELECT member_id, status FROM message) d
                        JOIN member m ON m.id = d.member_id GROUP BY 1, 2)

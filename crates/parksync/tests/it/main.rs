@@ -14,6 +14,7 @@ mod intake;
 mod kill;
 mod late;
 mod members;
+mod nodes;
 mod operator;
 #[expect(
     dead_code,

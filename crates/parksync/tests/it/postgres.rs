@@ -10,7 +10,7 @@ use parksync::store::moving::{self, MoveError};
 use parksync::store::postgres::{Address, OpenError, PLANNER_OFF, PgStore, SCHEMA, hot_statements};
 use parksync::store::sqlite::SqliteStore;
 use parksync::store::vault::Vault;
-use parksync::store::{GateEvent, OutboxFilter, Retention, Status, Store, Traced};
+use parksync::store::{GateEvent, NodeId, OutboxFilter, Pulse, Retention, Status, Store, Traced};
 
 use crate::contract::{KEY, at, claim, delivered, event, member, open, plate, record, settled};
 use crate::pg;
@@ -137,7 +137,12 @@ fn plans(server: &pg::Server, name: &str) -> String {
         PLANNER_OFF.map(|way| format!("SET {way} = off; ")).concat() + "SET plan_cache_mode = force_generic_plan";
     let mut plans = String::new();
     for (title, sql, arguments) in hot_statements() {
-        let explain = format!("{settings}; PREPARE hot AS {sql}; EXPLAIN (COSTS OFF) EXECUTE hot ({arguments})");
+        let arguments = if arguments.is_empty() {
+            String::new()
+        } else {
+            format!("({arguments})")
+        };
+        let explain = format!("{settings}; PREPARE hot AS {sql}; EXPLAIN (COSTS OFF) EXECUTE hot {arguments}");
         let plan = server.sql(name, &explain);
         plans.push_str(title);
         plans.push('\n');
@@ -299,6 +304,70 @@ async fn a_process_that_starts_takes_over_whatever_ended_however_long_ago() {
 
     assert_eq!(other.take_over().await.unwrap(), 1);
     assert_eq!(claim(&other, at(100), 1).await.unwrap().len(), 1);
+}
+
+/// What one transaction counted is neither lost nor counted twice, however long it takes beside others that are added up meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_are_right_before_while_and_after_they_are_added_up() {
+    let server = pg::shared();
+    let name = server.database();
+    let address = Address::new(&server.url(&name), None, None).unwrap();
+    PgStore::migrate(&address).await.unwrap();
+    let store = PgStore::open(&address, vault()).await.unwrap();
+    store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
+    let not_added_up = || server.sql(&name, "SELECT count(*) FROM counted");
+
+    record(&store, event(1, Direction::In, 100)).await;
+    let slow = "BEGIN; INSERT INTO counted (name, scope, word, value) VALUES ('event', 'P1', 'queued', 40); SELECT pg_sleep(3); COMMIT";
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| server.sql(&name, slow));
+        let under_way =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL";
+        while server.sql(&name, under_way) != "1" {}
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                record(&store, event(1, Direction::Out, 5_000)).await;
+                assert_eq!(queued(&store).await, 2);
+                beat(&store).await;
+                assert_eq!(
+                    queued(&store).await,
+                    2,
+                    "the first is added up, the second is behind the slow one"
+                );
+            });
+        });
+        slow.join().unwrap();
+    });
+
+    assert_eq!(queued(&store).await, 42);
+    let other = PgStore::open(&address, vault()).await.unwrap();
+    beat(&other).await;
+    assert_eq!((queued(&store).await, &*not_added_up()), (42, "0"));
+    // Restored from a dump into a server whose transactions begin anew.
+    server.sql(&name, "UPDATE added_up SET xid = '1000000000'");
+    record(&store, event(1, Direction::In, 9_000)).await;
+    assert_eq!(queued(&store).await, 43);
+    beat(&PgStore::open(&address, vault()).await.unwrap()).await;
+    assert_eq!((queued(&store).await, &*not_added_up()), (43, "0"));
+}
+
+async fn queued(store: &PgStore) -> i64 {
+    let counters = store.counters().await.unwrap();
+    let queued = counters
+        .iter()
+        .filter(|one| one.name == "event" && one.word == "queued");
+    queued.map(|one| one.value).sum()
+}
+
+/// The first beat of a process adds the counters up.
+async fn beat(store: &PgStore) {
+    let pulse = Pulse {
+        node: NodeId(1),
+        now: at(0),
+        in_flight: 0,
+        sent: 0,
+    };
+    store.beat(pulse).await.unwrap();
 }
 
 #[tokio::test]

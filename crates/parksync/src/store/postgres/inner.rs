@@ -1,6 +1,6 @@
-//! What all tasks of a store share: connections, counters, and what was heard of lanes that are due.
+//! What all tasks of a store share: connections, and what was heard of lanes that are due.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deadpool_postgres::{Object, Pool};
@@ -10,23 +10,19 @@ use super::looks::Looks;
 use super::tx::Failure;
 use crate::store::vault::Vault;
 
-/// Rows of each counter that a process adds to.
-const SHARDS: i64 = 4;
 /// How often a transaction is tried again that the database gave up for another one's sake.
 const TRIES: u32 = 5;
-/// The first look for claims that ended sees all of them, and every tenth after it.
-const TAKE_OVERS: u64 = 10;
+/// The first look for claims that ended sees all of them, and every tenth after it. Every tenth beat adds the counters up.
+const TENTH: u64 = 10;
 
 /// What all tasks of a store share.
 pub(super) struct Inner {
     pub(super) pool: Pool,
     pub(super) vault: Arc<Vault>,
-    /// Counters of this process go to rows of its own: the first of them, and how many transactions there were.
-    shard: i64,
-    turns: AtomicI64,
     pub(super) changed: Notify,
     /// How often it was looked for claims that ended.
     take_overs: AtomicU64,
+    beats: AtomicU64,
     looks: Mutex<Looks>,
     /// Something was written that other nodes have to hear of, and the time of the earliest lane that may be due by it.
     pub(super) ring: Notify,
@@ -44,10 +40,9 @@ impl Inner {
         Self {
             pool,
             vault,
-            shard: shard(),
-            turns: AtomicI64::new(0),
             changed: Notify::new(),
             take_overs: AtomicU64::new(0),
+            beats: AtomicU64::new(0),
             ring: Notify::new(),
             looks: Mutex::default(),
             rings: Mutex::default(),
@@ -56,18 +51,16 @@ impl Inner {
 
     /// Whether this look for claims that ended is one for all of them.
     pub(super) fn takes_over_everywhere(&self) -> bool {
-        self.take_overs
-            .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(TAKE_OVERS)
+        self.take_overs.fetch_add(1, Ordering::Relaxed).is_multiple_of(TENTH)
+    }
+
+    /// Whether the counters are added up with this beat.
+    pub(super) fn adds_up(&self) -> bool {
+        self.beats.fetch_add(1, Ordering::Relaxed).is_multiple_of(TENTH)
     }
 
     pub(super) async fn client(&self) -> Result<Object, Failure> {
         Ok(self.pool.get().await?)
-    }
-
-    /// The row of each counter that the next transaction adds to: those at the same time must not wait for each other.
-    pub(super) fn next_shard(&self) -> i64 {
-        self.shard + self.turns.fetch_add(1, Ordering::Relaxed).rem_euclid(SHARDS)
     }
 
     /// Lanes may be due, the earliest at this time: says so here and to the other nodes.
@@ -105,12 +98,4 @@ impl Inner {
         tokio::time::sleep(std::time::Duration::from_millis(5 << *tries)).await;
         true
     }
-}
-
-/// The first row of each counter for a process. Two processes hardly share it. If they do, they only wait for each other.
-fn shard() -> i64 {
-    let mut bytes = [0; 2];
-    // Without randomness every process counts in the same rows, which is slower and still right.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    i64::from(u16::from_be_bytes(bytes) % 64) * SHARDS
 }

@@ -1,11 +1,11 @@
-//! The processes that work on this database, what they tell each other, and the counters, inside a transaction.
+//! The processes that work on this database and what they tell each other, inside a transaction.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::bell;
 use super::tx::{Failure, Tx, maybe_timestamp, millis, timestamp};
 use crate::limits;
-use crate::store::{Beat, Counter, MerchantNews, MerchantState, Node, NodeCard, NodeId, Pace, Pulse};
+use crate::store::{Beat, MerchantNews, MerchantState, Node, NodeCard, NodeId, Pace, Pulse};
 
 /// How long a node that was not heard of is still listed.
 const LISTED: SignedDuration = SignedDuration::from_hours(24);
@@ -162,25 +162,6 @@ pub(super) async fn heartbeat(tx: &Tx<'_>, now: Timestamp) -> Result<(), Failure
     )
     .await?;
     Ok(())
-}
-
-pub(super) async fn counters(tx: &Tx<'_>) -> Result<Vec<Counter>, Failure> {
-    let rows = tx
-        .rows(
-            "SELECT name, scope, word, sum(value)::bigint FROM counter GROUP BY name, scope, word ORDER BY name, scope, word",
-            &[],
-        )
-        .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Counter {
-                name: row.try_get(0)?,
-                scope: row.try_get(1)?,
-                word: row.try_get(2)?,
-                value: row.try_get(3)?,
-            })
-        })
-        .collect()
 }
 
 /// How far what is committed is from being lost with one machine.

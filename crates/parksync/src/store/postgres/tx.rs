@@ -10,6 +10,7 @@ use tokio_postgres::types::ToSql;
 
 use super::Inner;
 use super::connect::ANSWER;
+use super::counters::COUNT;
 use crate::domain::gate::Direction;
 use crate::store::StoreError;
 use crate::store::book::{self, Counts};
@@ -20,8 +21,6 @@ pub(super) struct Tx<'a> {
     db: Transaction<'a>,
     pub(super) vault: &'a Vault,
     counts: Mutex<Counts>,
-    /// Which row of each counter is added to.
-    shard: i64,
     /// Lanes may be due once this is committed, the earliest at this time.
     woke: Mutex<Option<i64>>,
 }
@@ -36,7 +35,6 @@ impl<'a> Tx<'a> {
             db,
             vault: &inner.vault,
             counts: Mutex::default(),
-            shard: inner.next_shard(),
             woke: Mutex::default(),
         })
     }
@@ -106,13 +104,7 @@ impl<'a> Tx<'a> {
         let scopes: Vec<&str> = counts.iter().map(|((_, scope, _), _)| &**scope).collect();
         let words: Vec<&str> = counts.iter().map(|((.., word), _)| &**word).collect();
         let by: Vec<i64> = counts.iter().map(|(_, by)| *by).collect();
-        self.execute(
-            "INSERT INTO counter (name, scope, word, shard, value)
-             SELECT name, scope, word, $5, by FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) k (name, scope, word, by)
-             ON CONFLICT (name, scope, word, shard) DO UPDATE SET value = counter.value + excluded.value",
-            &[&names, &scopes, &words, &by, &self.shard],
-        )
-        .await?;
+        self.execute(COUNT, &[&names, &scopes, &words, &by]).await?;
         Ok(())
     }
 

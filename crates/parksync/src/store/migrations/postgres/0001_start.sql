@@ -200,15 +200,38 @@ CREATE TABLE attempt (
 ) PARTITION BY RANGE (delivery_id);
 CREATE INDEX attempt_of_delivery ON attempt (delivery_id, began_at);
 
--- Each writer adds to a shard of its own, so that no two wait for one row.
+-- Counters, as far as they were added up.
 CREATE TABLE counter (
     name  text   NOT NULL,
     scope text   NOT NULL,
     word  text   NOT NULL,
-    shard bigint NOT NULL,
     value bigint NOT NULL,
-    PRIMARY KEY (name, scope, word, shard)
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+    PRIMARY KEY (name, scope, word)
+);
+
+-- What each transaction counted since then. Rows are appended here and move on to `counter` every ten seconds.
+CREATE TABLE counted (
+    xid   xid8   NOT NULL DEFAULT pg_current_xact_id(),
+    name  text   NOT NULL,
+    scope text   NOT NULL,
+    word  text   NOT NULL,
+    value bigint NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+CREATE INDEX counted_by ON counted (xid);
+
+-- One row: what transactions before this one counted is added up.
+CREATE TABLE added_up (xid xid8 NOT NULL);
+INSERT INTO added_up VALUES ('0');
+
+-- What was added up, and what was counted since.
+CREATE VIEW counters AS
+    SELECT name, scope, word, sum(value)::bigint AS value
+    FROM (SELECT name, scope, word, value FROM counter
+          UNION ALL
+          SELECT name, scope, word, value FROM added_up, counted
+          WHERE counted.xid >= CASE WHEN added_up.xid <= pg_snapshot_xmin(pg_current_snapshot()) THEN added_up.xid ELSE '0' END
+         ) AS one
+    GROUP BY name, scope, word;
 
 -- One row per vault key: proves at start that the key file has every key that this database needs.
 CREATE TABLE vault_check (number bigint PRIMARY KEY, sealed bytea NOT NULL);
