@@ -24,7 +24,7 @@ mod sweep;
 mod trace;
 mod tx;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -64,6 +64,8 @@ pub struct PgStore {
     ingest: mpsc::Sender<ingest::Job>,
     /// An import binds hundreds of plates at once: they wait here, for as long as it takes, and leave connections to others.
     binds: Semaphore,
+    /// Counters are added up by a process that joined the nodes.
+    adds_up: Once,
     /// Connections live on threads of their own, so that no signature keeps them waiting. `None` only while dropping.
     runtime: Option<Runtime>,
 }
@@ -128,9 +130,9 @@ impl PgStore {
                 .map_err(|failure| OpenError::away(failure.to_string()))?;
             schema::check(&client).await?;
             schema::check_vault(&client, &checked.vault).await?;
-            schema::ensure_days(&client)
-                .await
-                .map_err(|failure| OpenError::away(failure.to_string()))
+            let away = |failure: Failure| OpenError::away(failure.to_string());
+            counters::check_mark(&client).await.map_err(away)?;
+            schema::ensure_days(&client).await.map_err(away)
         };
         let ready = runtime.spawn(async move {
             let in_time = tokio::time::timeout(connect::ANSWER, ready).await;
@@ -149,6 +151,7 @@ impl PgStore {
             inner,
             ingest,
             binds: Semaphore::new(BINDS),
+            adds_up: Once::new(),
             runtime: Some(runtime),
         })
     }
@@ -318,18 +321,15 @@ impl Store for PgStore {
     }
 
     async fn join(&self, card: NodeCard) -> Result<NodeId, StoreError> {
+        if let Some(runtime) = &self.runtime {
+            // A process that stays. A command comes and goes.
+            self.adds_up.call_once(|| counters::start(runtime, &self.inner));
+        }
         transact!(self, "join", |tx| nodes::join(&tx, &card))
     }
 
     async fn beat(&self, pulse: Pulse) -> Result<Beat, StoreError> {
-        let beat = transact!(self, "beat", |tx| nodes::beat(&tx, pulse))?;
-        if self.inner.adds_up()
-            && let Err(error) = transact!(self, "add the counters up", |tx| counters::add_up(&tx))
-        {
-            // They are right all the same; reading them takes longer.
-            tracing::warn!(%error, "the counters could not be added up; next try in ten seconds");
-        }
-        Ok(beat)
+        transact!(self, "beat", |tx| nodes::beat(&tx, pulse))
     }
 
     async fn leave(&self, node: NodeId) -> Result<(), StoreError> {

@@ -31,6 +31,7 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 const MORE: &str = r#"
 [delivery]
+max_in_flight = 32
 calls_per_second = 5000.0
 connect_timeout_ms = 2000
 request_timeout_ms = 3000

@@ -28,7 +28,7 @@ impl Gap {
 /// How long a call that left before a gap may take to arrive.
 const UNDER_WAY: Duration = Duration::from_secs(1);
 /// Messages that one gap may leave in doubt: as many as are under way (`delivery.max_in_flight`), and as many again that wait to be written down.
-const IN_DOUBT: usize = 2 * 128;
+const IN_DOUBT: usize = 2 * 32;
 
 /// Figures of a run that kept its promises.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! What every store owes the service. Each case runs against SQLite and against PostgreSQL.
 
+mod settles;
 mod visits;
 
 use std::future::Future;

@@ -1,6 +1,7 @@
 //! One process as a node: what it shares beside the lanes (which of WeChat Pay's two domains calls go to), and how it ends.
 
 use std::collections::HashMap;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,12 +24,14 @@ use crate::app::PATIENCE;
 use crate::contract::{at, event, member, on_every_store, plate, record};
 use crate::port;
 
-/// One node finds that the main domain is gone; the others use the backup without having lost a call to the main one.
+/// One node finds that the main domain is gone; the others use the backup without having called the main one.
 #[tokio::test]
 async fn what_one_node_finds_out_about_a_domain_the_others_follow() {
     on_every_store(|store| async move {
         let sandbox = Sandbox::start().await.unwrap();
-        let (one, other) = (client(&sandbox), client(&sandbox));
+        let gone = format!("https://127.0.0.1:{}", port::free());
+        let (silent, main) = silent();
+        let (one, other) = (client(&sandbox, &gone), client(&sandbox, &main));
         let nodes = [
             node(&store, &sandbox, "one", &one).await,
             node(&store, &sandbox, "other", &other).await,
@@ -44,9 +47,11 @@ async fn what_one_node_finds_out_about_a_domain_the_others_follow() {
             assert!(Instant::now() < end, "the other node still calls the main domain");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert_eq!(sandbox.ledger().accepted(), 1, "it followed without a call of its own");
+        let accepted = courier(&sandbox, &other).deliver(&delivery(&sandbox)).await;
+        assert!(matches!(accepted, Outcome::Accepted { .. }), "{accepted:?}");
+        assert!(silent.accept().is_err(), "it called the main domain");
         // One that starts now hears it with its first beat.
-        let late = client(&sandbox);
+        let late = client(&sandbox, &main);
         let started = node(&store, &sandbox, "late", &late).await;
         let task = tokio::spawn(async move { started.run().await });
         while late.domain() == Domain::Main {
@@ -65,7 +70,7 @@ async fn what_one_node_finds_out_about_a_domain_the_others_follow() {
 async fn deliveries_that_break_off_say_so() {
     on_every_store(|store| async move {
         let sandbox = Sandbox::start().await.unwrap();
-        let client = client(&sandbox);
+        let client = client(&sandbox, sandbox.base_url());
         let circle = ("mall".to_owned(), sandbox.merchant().mchid.clone());
         store.set_circles(vec![circle]).await.unwrap();
         store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
@@ -102,15 +107,23 @@ async fn deliveries_that_break_off_say_so() {
     .await;
 }
 
-/// Nothing listens at its main domain; the backup is the sandbox.
-fn client(sandbox: &Sandbox) -> Client {
+/// A domain where somebody listens and nobody answers.
+fn silent() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+/// Its backup is the sandbox.
+fn client(sandbox: &Sandbox, main: &str) -> Client {
     let merchant = sandbox.merchant();
     let key = MerchantKey::from_pem(&merchant.private_key_pem).unwrap();
     let platform = PlatformKeys::new()
         .with_public_key(&merchant.public_key_id, &merchant.public_key_pem)
         .unwrap();
     Client::builder(Merchant::new(&merchant.mchid, &merchant.serial_no, key), platform)
-        .base_url(format!("https://127.0.0.1:{}", port::free()))
+        .base_url(main)
         .backup_url(sandbox.base_url())
         .roots_pem(sandbox.ca_pem())
         .build()

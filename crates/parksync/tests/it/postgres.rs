@@ -1,7 +1,7 @@
 //! What only a PostgreSQL store has: its schema, its partitions, the plans of its hot statements, and receiving a move.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use parksync::domain::delivery::{Outcome, Scope, Verdict};
@@ -10,8 +10,9 @@ use parksync::store::moving::{self, MoveError};
 use parksync::store::postgres::{Address, OpenError, PLANNER_OFF, PgStore, SCHEMA, hot_statements};
 use parksync::store::sqlite::SqliteStore;
 use parksync::store::vault::Vault;
-use parksync::store::{GateEvent, NodeId, OutboxFilter, Pulse, Retention, Status, Store, Traced};
+use parksync::store::{GateEvent, NodeCard, OutboxFilter, Retention, Status, Store, Traced};
 
+use crate::app::PATIENCE;
 use crate::contract::{KEY, at, claim, delivered, event, member, open, plate, record, settled};
 use crate::pg;
 
@@ -306,49 +307,46 @@ async fn a_process_that_starts_takes_over_whatever_ended_however_long_ago() {
     assert_eq!(claim(&other, at(100), 1).await.unwrap().len(), 1);
 }
 
-/// What one transaction counted is neither lost nor counted twice, however long it takes beside others that are added up meanwhile.
-#[tokio::test(flavor = "multi_thread")]
+/// What a transaction counted is neither lost nor counted twice, however long it takes while others are added up.
+#[tokio::test]
 async fn counters_are_right_before_while_and_after_they_are_added_up() {
     let server = pg::shared();
     let name = server.database();
     let address = Address::new(&server.url(&name), None, None).unwrap();
     PgStore::migrate(&address).await.unwrap();
     let store = PgStore::open(&address, vault()).await.unwrap();
+    let count = |table: &str| server.sql(&name, &format!("SELECT count(*) FROM {table}"));
     store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
-    let not_added_up = || server.sql(&name, "SELECT count(*) FROM counted");
-
     record(&store, event(1, Direction::In, 100)).await;
-    let slow = "BEGIN; INSERT INTO counted (name, scope, word, value) VALUES ('event', 'P1', 'queued', 40); SELECT pg_sleep(3); COMMIT";
-    std::thread::scope(|scope| {
-        let slow = scope.spawn(|| server.sql(&name, slow));
-        let under_way =
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL";
-        while server.sql(&name, under_way) != "1" {}
-        tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(async {
-                record(&store, event(1, Direction::Out, 5_000)).await;
-                assert_eq!(queued(&store).await, 2);
-                beat(&store).await;
-                assert_eq!(
-                    queued(&store).await,
-                    2,
-                    "the first is added up, the second is behind the slow one"
-                );
-            });
-        });
-        slow.join().unwrap();
-    });
+    let (slow, connection) = tokio_postgres::connect(&server.url(&name), tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let begin = "BEGIN; INSERT INTO counter_change (name, scope, word, value) VALUES ('event', 'P1', 'queued', 40)";
+    slow.batch_execute(begin).await.unwrap();
+    record(&store, event(1, Direction::Out, 5_000)).await;
+    assert_eq!((queued(&store).await, &*count("counter")), (2, "0"));
 
-    assert_eq!(queued(&store).await, 42);
+    add_up(server, &name, &store).await;
+
+    assert_eq!(
+        (queued(&store).await, &*count("counter_change")),
+        (2, "0"),
+        "what can be seen"
+    );
+    slow.batch_execute("COMMIT").await.unwrap();
+    assert_eq!((queued(&store).await, &*count("counter_change")), (42, "1"));
     let other = PgStore::open(&address, vault()).await.unwrap();
-    beat(&other).await;
-    assert_eq!((queued(&store).await, &*not_added_up()), (42, "0"));
-    // Restored from a dump into a server whose transactions begin anew.
-    server.sql(&name, "UPDATE added_up SET xid = '1000000000'");
-    record(&store, event(1, Direction::In, 9_000)).await;
-    assert_eq!(queued(&store).await, 43);
-    beat(&PgStore::open(&address, vault()).await.unwrap()).await;
-    assert_eq!((queued(&store).await, &*not_added_up()), (43, "0"));
+    add_up(server, &name, &other).await;
+    assert_eq!((queued(&store).await, &*count("counter_change")), (42, "0"));
+
+    // Restored from a dump into a server whose transactions are numbered anew.
+    server.sql(&name, "UPDATE counter_mark SET xid = '1000000000'");
+    let restored = PgStore::open(&address, vault()).await.unwrap();
+    record(&restored, event(1, Direction::In, 9_000)).await;
+    assert_eq!(queued(&restored).await, 43);
+    add_up(server, &name, &restored).await;
+    assert_eq!((queued(&store).await, &*count("counter_change")), (43, "0"));
 }
 
 async fn queued(store: &PgStore) -> i64 {
@@ -359,15 +357,22 @@ async fn queued(store: &PgStore) -> i64 {
     queued.map(|one| one.value).sum()
 }
 
-/// The first beat of a process adds the counters up.
-async fn beat(store: &PgStore) {
-    let pulse = Pulse {
-        node: NodeId(1),
-        now: at(0),
-        in_flight: 0,
-        sent: 0,
+/// A process that joins the nodes adds the counters up. Returns once the mark was moved.
+async fn add_up(server: &pg::Server, name: &str, store: &PgStore) {
+    let card = NodeCard {
+        name: "adds-up".to_owned(),
+        role: "web",
+        version: "test",
     };
-    store.beat(pulse).await.unwrap();
+    // Each adding up writes the mark anew, also when it stays where it is.
+    let moved_by = || server.sql(name, "SELECT xmin FROM counter_mark");
+    let before = moved_by();
+    store.join(card).await.unwrap();
+    let end = Instant::now() + PATIENCE;
+    while moved_by() == before {
+        assert!(Instant::now() < end, "nobody adds the counters up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use crate::store::vault::Vault;
 
 /// How often a transaction is tried again that the database gave up for another one's sake.
 const TRIES: u32 = 5;
-/// The first look for claims that ended sees all of them, and every tenth after it. Every tenth beat adds the counters up.
-const TENTH: u64 = 10;
+/// The first look for claims that ended sees all of them, and every tenth after it.
+const TAKE_OVERS: u64 = 10;
 
 /// What all tasks of a store share.
 pub(super) struct Inner {
@@ -22,7 +22,6 @@ pub(super) struct Inner {
     pub(super) changed: Notify,
     /// How often it was looked for claims that ended.
     take_overs: AtomicU64,
-    beats: AtomicU64,
     looks: Mutex<Looks>,
     /// Something was written that other nodes have to hear of, and the time of the earliest lane that may be due by it.
     pub(super) ring: Notify,
@@ -42,7 +41,6 @@ impl Inner {
             vault,
             changed: Notify::new(),
             take_overs: AtomicU64::new(0),
-            beats: AtomicU64::new(0),
             ring: Notify::new(),
             looks: Mutex::default(),
             rings: Mutex::default(),
@@ -51,12 +49,9 @@ impl Inner {
 
     /// Whether this look for claims that ended is one for all of them.
     pub(super) fn takes_over_everywhere(&self) -> bool {
-        self.take_overs.fetch_add(1, Ordering::Relaxed).is_multiple_of(TENTH)
-    }
-
-    /// Whether the counters are added up with this beat.
-    pub(super) fn adds_up(&self) -> bool {
-        self.beats.fetch_add(1, Ordering::Relaxed).is_multiple_of(TENTH)
+        self.take_overs
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(TAKE_OVERS)
     }
 
     pub(super) async fn client(&self) -> Result<Object, Failure> {

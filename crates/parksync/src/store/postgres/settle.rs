@@ -198,13 +198,18 @@ pub(super) const REPEAT: &str =
 
 /// What the outcomes mean for what pauses.
 async fn judge_holds(tx: &Tx<'_>, valid: &[&Settled], held: &HashSet<(&'static str, String)>) -> Result<(), Failure> {
-    let concerns = |one: &&Settled| {
-        let (circle, merchant) = (&one.lease.head.member.circle, &one.lease.merchant);
-        matches!(one.verdict, Verdict::Hold { .. })
-            || held.contains(&("circle", circle.clone()))
-            || held.contains(&("merchant", merchant.clone()))
+    let is_held = |one: &Settled| {
+        held.contains(&("circle", one.lease.head.member.circle.clone()))
+            || held.contains(&("merchant", one.lease.merchant.clone()))
     };
-    let concerned: Vec<&Settled> = valid.iter().copied().filter(concerns).collect();
+    // What comes behind a refusal of the set-up may end the pause again.
+    let refused = |one: &&Settled| matches!(one.verdict, Verdict::Hold { .. });
+    let first = valid.iter().position(refused).unwrap_or(valid.len());
+    let concerned: Vec<&Settled> = (0..)
+        .zip(valid)
+        .filter(|(place, one)| *place >= first || is_held(one))
+        .map(|(_, one)| *one)
+        .collect();
     if concerned.is_empty() {
         return Ok(());
     }

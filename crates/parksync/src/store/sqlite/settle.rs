@@ -129,12 +129,14 @@ fn judge_holds(tx: &Tx<'_>, one: &Settled) -> Result<(), Failure> {
         return release(tx, Scope::Merchant, merchant);
     }
     // A probe that told nothing: another one goes soon.
-    tx.db
+    let probes = tx
+        .db
         .prepare_cached(
             "UPDATE hold SET probing_until = 0, probe_at = ?3
              WHERE probing_until > 0 AND ((scope = 'circle' AND name = ?1) OR (scope = 'merchant' AND name = ?2))",
         )?
         .execute((circle, merchant, now + PROBE_AGAIN_MS))?;
+    tx.woke.set(tx.woke.get() || probes > 0);
     Ok(())
 }
 

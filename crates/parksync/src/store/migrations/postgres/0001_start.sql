@@ -200,7 +200,7 @@ CREATE TABLE attempt (
 ) PARTITION BY RANGE (delivery_id);
 CREATE INDEX attempt_of_delivery ON attempt (delivery_id, began_at);
 
--- Counters, as far as they were added up.
+-- Counters, as far as they were added up. Ask the view `counters`.
 CREATE TABLE counter (
     name  text   NOT NULL,
     scope text   NOT NULL,
@@ -209,28 +209,31 @@ CREATE TABLE counter (
     PRIMARY KEY (name, scope, word)
 );
 
--- What each transaction counted since then. Rows are appended here and move on to `counter` every ten seconds.
-CREATE TABLE counted (
+-- What each transaction counted since then. Rows are appended here, and move on to `counter` every ten seconds.
+CREATE TABLE counter_change (
     xid   xid8   NOT NULL DEFAULT pg_current_xact_id(),
     name  text   NOT NULL,
     scope text   NOT NULL,
     word  text   NOT NULL,
     value bigint NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
-CREATE INDEX counted_by ON counted (xid);
+CREATE INDEX counter_change_by ON counter_change (xid);
+-- Rows are deleted, and there is no key by which a subscriber would know them.
+ALTER TABLE counter_change REPLICA IDENTITY FULL;
 
--- One row: what transactions before this one counted is added up.
-CREATE TABLE added_up (xid xid8 NOT NULL);
-INSERT INTO added_up VALUES ('0');
+-- One row: there is no change of a transaction before this one any more.
+CREATE TABLE counter_mark (
+    id  bigint PRIMARY KEY CHECK (id = 1),
+    xid xid8   NOT NULL
+);
+INSERT INTO counter_mark VALUES (1, '0');
 
--- What was added up, and what was counted since.
+-- The counters: what was added up, and what was counted since.
 CREATE VIEW counters AS
     SELECT name, scope, word, sum(value)::bigint AS value
     FROM (SELECT name, scope, word, value FROM counter
           UNION ALL
-          SELECT name, scope, word, value FROM added_up, counted
-          WHERE counted.xid >= CASE WHEN added_up.xid <= pg_snapshot_xmin(pg_current_snapshot()) THEN added_up.xid ELSE '0' END
-         ) AS one
+          SELECT name, scope, word, value FROM counter_mark, counter_change c WHERE c.xid >= counter_mark.xid) AS one
     GROUP BY name, scope, word;
 
 -- One row per vault key: proves at start that the key file has every key that this database needs.
