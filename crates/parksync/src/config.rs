@@ -230,6 +230,7 @@ fn ranges(config: &Config) -> Vec<(&'static str, u64, u64, u64)> {
     // A node must never still be sending when its claim of a lane ends.
     let longest = limits::REQUEST_TIMEOUT_MAX.as_secs() * 1000;
     vec![
+        // Each is a signature that the beats of this node may have to wait behind.
         ("delivery.max_in_flight", delivery.max_in_flight as u64, 1, 1024),
         ("delivery.connect_timeout_ms", delivery.connect_timeout_ms, 50, longest),
         ("delivery.request_timeout_ms", delivery.request_timeout_ms, 100, longest),

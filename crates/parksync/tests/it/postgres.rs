@@ -20,6 +20,15 @@ fn vault() -> Arc<Vault> {
     Arc::new(Vault::from_key_file(KEY).unwrap())
 }
 
+/// A database with the schema: its server, its name there, its address.
+async fn migrated() -> (&'static pg::Server, String, Address) {
+    let server = pg::shared();
+    let name = server.database();
+    let address = Address::new(&server.url(&name), None, None).unwrap();
+    PgStore::migrate(&address).await.unwrap();
+    (server, name, address)
+}
+
 #[tokio::test]
 async fn a_database_that_does_not_fit_is_refused_with_what_to_do() {
     let server = pg::shared();
@@ -59,10 +68,7 @@ async fn a_database_that_does_not_fit_is_refused_with_what_to_do() {
 
 #[tokio::test]
 async fn old_days_are_dropped_whole_but_for_what_is_open() {
-    let server = pg::shared();
-    let name = server.database();
-    let address = Address::new(&server.url(&name), None, None).unwrap();
-    PgStore::migrate(&address).await.unwrap();
+    let (server, name, address) = migrated().await;
     let store = PgStore::open(&address, vault()).await.unwrap();
     for day in ["200101", "200102"] {
         for table in ["event", "delivery", "attempt"] {
@@ -112,10 +118,7 @@ async fn old_days_are_dropped_whole_but_for_what_is_open() {
 /// Statistics of these tables are always wrong, so the plans are held to their indexes. An index that vanishes shows here.
 #[tokio::test]
 async fn the_hot_statements_go_by_their_indexes() {
-    let server = pg::shared();
-    let name = server.database();
-    let address = Address::new(&server.url(&name), None, None).unwrap();
-    PgStore::migrate(&address).await.unwrap();
+    let (server, name, address) = migrated().await;
     PgStore::open(&address, vault()).await.unwrap();
 
     let fresh = plans(server, &name);
@@ -290,10 +293,7 @@ async fn picture(store: &dyn Store) -> Vec<String> {
 
 #[tokio::test]
 async fn a_process_that_starts_takes_over_whatever_ended_however_long_ago() {
-    let server = pg::shared();
-    let name = server.database();
-    let address = Address::new(&server.url(&name), None, None).unwrap();
-    PgStore::migrate(&address).await.unwrap();
+    let (server, name, address) = migrated().await;
     let dead = PgStore::open(&address, vault()).await.unwrap();
     dead.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
     record(&dead, event(1, Direction::In, 100)).await;
@@ -310,10 +310,7 @@ async fn a_process_that_starts_takes_over_whatever_ended_however_long_ago() {
 /// What a transaction counted is neither lost nor counted twice, however long it takes while others are added up.
 #[tokio::test]
 async fn counters_are_right_before_while_and_after_they_are_added_up() {
-    let server = pg::shared();
-    let name = server.database();
-    let address = Address::new(&server.url(&name), None, None).unwrap();
-    PgStore::migrate(&address).await.unwrap();
+    let (server, name, address) = migrated().await;
     let store = PgStore::open(&address, vault()).await.unwrap();
     let count = |table: &str| server.sql(&name, &format!("SELECT count(*) FROM {table}"));
     store.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();
@@ -377,8 +374,7 @@ async fn add_up(server: &pg::Server, name: &str, store: &PgStore) {
 
 #[tokio::test]
 async fn nodes_hear_of_each_others_commits() {
-    let address = pg::shared().address();
-    PgStore::migrate(&address).await.unwrap();
+    let (_, _, address) = migrated().await;
     let (one, other) = tokio::join!(PgStore::open(&address, vault()), PgStore::open(&address, vault()));
     let (one, other) = (one.unwrap(), other.unwrap());
     one.bind(member(1), vec![plate(1)], false, at(0)).await.unwrap();

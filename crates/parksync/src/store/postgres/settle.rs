@@ -205,10 +205,12 @@ async fn judge_holds(tx: &Tx<'_>, valid: &[&Settled], held: &HashSet<(&'static s
     // What comes behind a refusal of the set-up may end the pause again.
     let refused = |one: &&Settled| matches!(one.verdict, Verdict::Hold { .. });
     let first = valid.iter().position(refused).unwrap_or(valid.len());
-    let concerned: Vec<&Settled> = (0..)
-        .zip(valid)
-        .filter(|(place, one)| *place >= first || is_held(one))
-        .map(|(_, one)| *one)
+    let (before, behind) = valid.split_at(first);
+    let concerned: Vec<&Settled> = before
+        .iter()
+        .filter(|one| is_held(one))
+        .chain(behind)
+        .copied()
         .collect();
     if concerned.is_empty() {
         return Ok(());
